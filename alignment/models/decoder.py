@@ -1,0 +1,428 @@
+"""A decoder-only transformer as plain functions over a dict of stacked parameters.
+
+`build(config)` returns the functions everything else in the library uses:
+
+    init(rng) -> params
+    hidden(params, tokens, positions, segment_ids, cache=None) -> (h, cache)
+    unembed(params, h) -> logits
+    head(params) -> [V, D], the output matrix
+
+The layout is that of Llama (Touvron et al. 2023, arXiv:2302.13971): pre-norm, RMSNorm, rotary positions (Su et al.
+2021, arXiv:2104.09864), grouped queries (Ainslie et al. 2023, arXiv:2305.13245), gated MLP. Switches cover Mistral,
+Qwen2, Qwen3 and Gemma. A row of the batch may be a tree, several packed sequences, or both: see `attention_mask`.
+
+Parameters (L layers, H heads of size d, K key/value heads, width D, MLP width F, vocabulary V), all in `param_dtype`:
+
+    embedding [V, D]   final_norm [D]   lm_head [V, D] (untied only)   reward_head [D, n] (reward_heads = n > 0 only)
+    layers: attention_norm [L, D]   q [L, D, H*d]   k, v [L, D, K*d]   o [L, H*d, D]
+            mlp_norm [L, D]   gate, up [L, D, F]   down [L, F, D]
+            q_bias, k_bias, v_bias (attention_bias)   o_bias (attention_output_bias)   q_norm, k_norm [L, d] (qk_norm)
+"""
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+Params = dict[str, Any]
+
+# segment id = tree * BRANCHES + branch; 0 is padding.
+BRANCHES = 1024
+# Finite, so that a query with no visible key gets a uniform softmax instead of NaN.
+_MASKED_SCORE = -1e30
+
+_ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True)}
+_NORMS = ("llama", "gemma")
+_REMATS = ("none", "full", "dots")
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """Llama 3.1's frequency scaling (Grattafiori et al. 2024, arXiv:2407.21783): `factor` slows low frequencies."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_position_embeddings: int
+
+    def __post_init__(self):
+        if self.factor < 1:
+            raise ValueError(f"rope_scaling.factor must be >= 1, got {self.factor}")
+        if not 0 < self.low_freq_factor < self.high_freq_factor:
+            raise ValueError(
+                "rope_scaling needs 0 < low_freq_factor < high_freq_factor, got "
+                f"{self.low_freq_factor} and {self.high_freq_factor}"
+            )
+        if self.original_max_position_embeddings < 1:
+            raise ValueError("rope_scaling.original_max_position_embeddings must be >= 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """Everything that fixes the shape and the arithmetic of a decoder; names follow Hugging Face's configs."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int | None = None  # None: one per query head
+    head_dim: int | None = None  # None: hidden_size / num_heads
+    rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None  # a mapping with the same keys is converted
+    rms_norm_eps: float = 1e-6
+    norm: str = "llama"  # "llama": w * x, "gemma": (1 + w) * x
+    activation: str = "silu"  # or "gelu_tanh"
+    tie_word_embeddings: bool = False
+    embedding_scale: bool = False  # multiply embeddings by sqrt(hidden_size), as Gemma does
+    attention_bias: bool = False  # on q, k and v
+    attention_output_bias: bool = False  # on o (Llama's attention_bias sets both, Qwen2 only the former)
+    qk_norm: bool = False  # RMSNorm over each head's q and k before the rotation, as Qwen3 does
+    logit_softcap: float | None = None
+    attn_softcap: float | None = None
+    max_position_embeddings: int = 2048
+    reward_heads: int = 0
+    dtype: str = "float32"  # of the computation
+    param_dtype: str = "float32"
+    remat: str = "none"  # "full": keep only layer inputs; "dots": also keep matrix products of weights
+    scan_layers: bool = True
+
+    def __post_init__(self):
+        if self.num_kv_heads is None:
+            object.__setattr__(self, "num_kv_heads", self.num_heads)
+        sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads")
+        for name in (*sizes, "max_position_embeddings"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})")
+        if self.head_dim is None:
+            if self.hidden_size % self.num_heads:
+                raise ValueError(
+                    f"hidden_size ({self.hidden_size}) must be a multiple of num_heads ({self.num_heads}) "
+                    "when head_dim is None"
+                )
+            object.__setattr__(self, "head_dim", self.hidden_size // self.num_heads)
+        if self.head_dim < 2 or self.head_dim % 2:
+            raise ValueError(f"head_dim must be even and >= 2 for rotary positions, got {self.head_dim}")
+        if isinstance(self.rope_scaling, Mapping):
+            known = {f.name for f in dataclasses.fields(RopeScaling)}
+            if unknown := set(self.rope_scaling) - known:
+                raise ValueError(f"unknown keys in rope_scaling: {sorted(unknown)}; known are {sorted(known)}")
+            object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
+        for name, allowed in (
+            ("norm", _NORMS),
+            ("activation", tuple(_ACTIVATIONS)),
+            ("remat", _REMATS),
+            ("dtype", _DTYPES),
+            ("param_dtype", _DTYPES),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        for name in ("rope_theta", "rms_norm_eps", "logit_softcap", "attn_softcap"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be > 0, got {value}")
+        if self.reward_heads < 0:
+            raise ValueError(f"reward_heads must be >= 0, got {self.reward_heads}")
+
+
+class Cache(NamedTuple):
+    """Keys and values of the columns seen so far; `length` is the next free column (the same for every row)."""
+
+    layers: tuple[tuple[Array, Array], ...]  # per layer (k, v), each [B, S, K, d]; separate buffers decode fastest
+    segment_ids: Array  # i32 [B, S], 0 where nothing is written
+    length: Array  # i32 []
+
+
+class Model(NamedTuple):
+    """A language model as functions; `unembed(params, h)` equals `softcap(h @ head(params).T)` in float32."""
+
+    config: DecoderConfig
+    init: Callable[[Array], Params]
+    hidden: Callable[..., tuple[Array, Cache | None]]
+    unembed: Callable[[Params, Array], Array]
+    head: Callable[[Params], Array]
+
+
+def attention_mask(query_segments: Array, query_index: Array, key_segments: Array, key_index: Array) -> Array:
+    """Which key each query sees: of its tree, not padding, not later in the row, on the prompt or its own branch.
+
+    Args:
+      query_segments: i32 [B, Q] segment ids, tree * 1024 + branch, 0 for padding.
+      query_index: i32 [Q] or [B, Q] columns of the queries in the row.
+      key_segments: i32 [B, S].
+      key_index: i32 [S] or [B, S].
+
+    Returns:
+      bool [B, Q, S]. Padding queries see nothing.
+    """
+    query, key = query_segments[..., :, None], key_segments[..., None, :]
+    key_branch = key % BRANCHES
+    same_tree = (query // BRANCHES == key // BRANCHES) & (key != 0)
+    on_path = (key_branch == 0) | (key_branch == query % BRANCHES)
+    return same_tree & on_path & (key_index[..., None, :] <= query_index[..., :, None])
+
+
+def layer_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of one layer's parameters (the stacked array has a leading num_layers)."""
+    width, mlp, size = config.hidden_size, config.intermediate_size, config.head_dim
+    queries, keys = config.num_heads * size, config.num_kv_heads * size
+    shapes = {
+        "attention_norm": (width,),
+        "q": (width, queries),
+        "k": (width, keys),
+        "v": (width, keys),
+        "o": (queries, width),
+        "mlp_norm": (width,),
+        "gate": (width, mlp),
+        "up": (width, mlp),
+        "down": (mlp, width),
+    }
+    if config.attention_bias:
+        shapes |= {"q_bias": (queries,), "k_bias": (keys,), "v_bias": (keys,)}
+    if config.attention_output_bias:
+        shapes |= {"o_bias": (width,)}
+    if config.qk_norm:
+        shapes |= {"q_norm": (size,), "k_norm": (size,)}
+    return shapes
+
+
+def top_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the parameters outside the layers."""
+    shapes = {"embedding": (config.vocab_size, config.hidden_size), "final_norm": (config.hidden_size,)}
+    if not config.tie_word_embeddings:
+        shapes["lm_head"] = (config.vocab_size, config.hidden_size)
+    if config.reward_heads:
+        shapes["reward_head"] = (config.hidden_size, config.reward_heads)
+    return shapes
+
+
+def parameter_count(params: Params) -> int:
+    """Number of scalars in `params` (arrays or `jax.eval_shape` structs)."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def init(config: DecoderConfig, rng: Array) -> Params:
+    """Normal(0, 0.02), projections into the residual stream divided by sqrt(2 * num_layers) as in GPT-2, norms 1."""
+    dtype = jnp.dtype(config.param_dtype)
+    residual = {"o": 1 / math.sqrt(2 * config.num_layers), "down": 1 / math.sqrt(2 * config.num_layers)}
+
+    def draw(key, name, shape):
+        if name.endswith("norm"):
+            return jnp.full(shape, 0.0 if config.norm == "gemma" else 1.0, dtype)
+        if name.endswith("bias"):
+            return jnp.zeros(shape, dtype)
+        return (0.02 * residual.get(name, 1.0) * jax.random.normal(key, shape, jnp.float32)).astype(dtype)
+
+    top, layers = top_shapes(config), layer_shapes(config)
+    # One key per name and not per position: adding a reward head or a bias leaves every other weight as it was.
+    keys = {name: jax.random.fold_in(rng, zlib.crc32(name.encode())) for name in (*top, *layers)}
+    stacked = {name: draw(keys[name], name, (config.num_layers, *shape)) for name, shape in layers.items()}
+    return {name: draw(keys[name], name, shape) for name, shape in top.items()} | {"layers": stacked}
+
+
+def init_cache(config: DecoderConfig, batch: int, size: int) -> Cache:
+    """An empty cache of `size` columns."""
+    if batch < 1 or size < 1:
+        raise ValueError(f"a cache needs batch >= 1 and size >= 1, got {batch} and {size}")
+    shape = (batch, size, config.num_kv_heads, config.head_dim)
+    zeros = lambda: jnp.zeros(shape, config.dtype)  # noqa: E731
+    layers = tuple((zeros(), zeros()) for _ in range(config.num_layers))
+    return Cache(layers, jnp.zeros((batch, size), jnp.int32), jnp.zeros((), jnp.int32))
+
+
+def grow_cache(cache: Cache, extra: int) -> Cache:
+    """The same cache with `extra` free columns at its end (prefill in a tight buffer, then decode in a larger one)."""
+    pad = lambda a: jnp.pad(a, ((0, 0), (0, extra)) + ((0, 0),) * (a.ndim - 2))  # noqa: E731
+    return cache._replace(layers=jax.tree.map(pad, cache.layers), segment_ids=pad(cache.segment_ids))
+
+
+def _check_fits(cache: Cache, columns: int) -> None:
+    size = cache.segment_ids.shape[1]
+    try:
+        start = int(cache.length)
+    except jax.errors.ConcretizationTypeError:
+        start = 0  # traced: only the shapes can be checked here
+    if start + columns > size:
+        raise ValueError(f"{columns} columns from column {start} do not fit a cache of {size} columns")
+
+
+def _rms_norm(config: DecoderConfig, x: Array, weight: Array) -> Array:
+    x32 = x.astype(jnp.float32)
+    x32 = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + config.rms_norm_eps)
+    weight = weight.astype(jnp.float32)
+    return (x32 * (1 + weight if config.norm == "gemma" else weight)).astype(x.dtype)
+
+
+def rope_frequencies(config: DecoderConfig) -> Array:
+    """Angle per position of each rotated pair, f32 [head_dim / 2]."""
+    frequencies = config.rope_theta ** (-jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim)
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies
+    # Turns made within the original context: few turns -> divide by factor, many -> keep, in between -> blend.
+    turns = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
+    keep = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    keep = jnp.clip(keep, 0.0, 1.0)
+    return keep * frequencies + (1 - keep) * frequencies / scaling.factor
+
+
+def _rotary(config: DecoderConfig, positions: Array) -> tuple[Array, Array]:
+    angles = positions.astype(jnp.float32)[..., None, None] * rope_frequencies(config)
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def _rotate(x: Array, cos: Array, sin: Array) -> Array:
+    """Rotates the pairs (x_i, x_{i + d/2}) in float32; x is [B, Q, heads, d], cos and sin [B, Q, 1, d/2]."""
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+def _softcap(x: Array, cap: float | None) -> Array:
+    return x if cap is None else cap * jnp.tanh(x / cap)
+
+
+def attend(config: DecoderConfig, q: Array, k: Array, v: Array, mask: Array) -> Array:
+    """Dense attention with a float32 softmax; query heads share keys by reshaping, so K and V are never repeated.
+
+    q [B, Q, H, d], k and v [B, S, K, d], mask bool [B, Q, S] -> [B, Q, H * d].
+    """
+    batch, columns, heads, size = q.shape
+    groups = k.shape[2]
+    q = q.reshape(batch, columns, groups, heads // groups, size)
+    scores = jnp.einsum("bqngd,bsnd->bngqs", q, k, preferred_element_type=jnp.float32) * (1 / math.sqrt(size))
+    scores = _softcap(scores, config.attn_softcap)
+    scores = jnp.where(mask[:, None, None], scores, _MASKED_SCORE)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.einsum("bngqs,bsnd->bqngd", weights, v).reshape(batch, columns, heads * size)
+
+
+def _project(layer: Params, name: str, x: Array) -> Array:
+    y = x @ layer[name].astype(x.dtype)
+    bias = layer.get(f"{name}_bias")
+    return y if bias is None else y + bias.astype(x.dtype)
+
+
+def _layer(config, h, layer, rotary, mask, store=None):
+    """One block. `store(k, v) -> (k, v)` writes the new columns into a cache and returns all columns."""
+    batch, columns, _ = h.shape
+    x = _rms_norm(config, h, layer["attention_norm"])
+    q = _project(layer, "q", x).reshape(batch, columns, config.num_heads, config.head_dim)
+    k = _project(layer, "k", x).reshape(batch, columns, config.num_kv_heads, config.head_dim)
+    v = _project(layer, "v", x).reshape(batch, columns, config.num_kv_heads, config.head_dim)
+    if config.qk_norm:
+        q, k = _rms_norm(config, q, layer["q_norm"]), _rms_norm(config, k, layer["k_norm"])
+    q, k = _rotate(q, *rotary), _rotate(k, *rotary)
+    if store is not None:
+        k, v = store(k, v)
+    h = h + _project(layer, "o", attend(config, q, k, v, mask))
+    x = _rms_norm(config, h, layer["mlp_norm"])
+    x = _ACTIVATIONS[config.activation](_project(layer, "gate", x)) * _project(layer, "up", x)
+    return h + _project(layer, "down", x), (k, v)
+
+
+def _remat(config: DecoderConfig, function, in_scan: bool):
+    if config.remat == "none":
+        return function
+    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if config.remat == "dots" else None
+    # Inside a scan the loop already keeps XLA from merging the recomputation with the forward pass.
+    return jax.checkpoint(function, policy=policy, prevent_cse=not in_scan)
+
+
+def hidden(
+    config: DecoderConfig,
+    params: Params,
+    tokens: Array,
+    positions: Array,
+    segment_ids: Array,
+    cache: Cache | None = None,
+) -> tuple[Array, Cache | None]:
+    """Final hidden states (after the last norm), [B, Q, D] in `config.dtype`, and the cache with these columns added.
+
+    Args:
+      params: as made by `init`. With a cache, `params["layers"]` may also be a tuple of one dict per layer
+        (`unstack_layers`), which spares a decoding loop the slicing.
+      tokens, positions, segment_ids: i32 [B, Q]. Positions only rotate; visibility follows columns and segments.
+      cache: columns already seen; the new ones are written from `cache.length` on. None: the row is complete.
+
+    Raises:
+      ValueError: shapes differ, or the columns do not fit the cache (as far as that is known while tracing; a traced
+        length beyond the buffer cannot be seen here, so callers bound their loops by the buffer's size).
+    """
+    if not tokens.shape == positions.shape == segment_ids.shape or tokens.ndim != 2:
+        raise ValueError(
+            f"tokens, positions and segment_ids must share one shape [B, Q], got {tokens.shape}, {positions.shape}, "
+            f"{segment_ids.shape}"
+        )
+    h = params["embedding"][tokens].astype(config.dtype)
+    if config.embedding_scale:
+        h = h * jnp.asarray(math.sqrt(config.hidden_size), h.dtype)
+    rotary = _rotary(config, positions)
+    columns = jnp.arange(tokens.shape[1])
+    layers = params["layers"]
+
+    if cache is not None:
+        _check_fits(cache, tokens.shape[1])
+        start = cache.length
+        segments = jax.lax.dynamic_update_slice(cache.segment_ids, segment_ids.astype(jnp.int32), (0, start))
+        mask = attention_mask(segment_ids, start + columns, segments, jnp.arange(segments.shape[1]))
+        if not isinstance(layers, tuple):
+            layers = unstack_layers(params)["layers"]
+        written = []
+        for layer, (keys, values) in zip(layers, cache.layers, strict=True):
+
+            def store(k, v, keys=keys, values=values):
+                put = jax.lax.dynamic_update_slice
+                at = (0, start, 0, 0)
+                return put(keys, k.astype(keys.dtype), at), put(values, v.astype(values.dtype), at)
+
+            h, pair = _layer(config, h, layer, rotary, mask, store)
+            written.append(pair)
+        cache = Cache(tuple(written), segments, start + tokens.shape[1])
+    else:
+        mask = attention_mask(segment_ids, columns, segment_ids, columns)
+        block = _remat(config, lambda h, layer: _layer(config, h, layer, rotary, mask)[0], config.scan_layers)
+        if config.scan_layers:
+            h, _ = jax.lax.scan(lambda h, layer: (block(h, layer), None), h, layers)
+        else:
+            for i in range(config.num_layers):
+                h = block(h, jax.tree.map(lambda a, i=i: a[i], layers))
+    return _rms_norm(config, h, params["final_norm"]), cache
+
+
+def unstack_layers(params: Params) -> Params:
+    """The same parameters with `layers` as a tuple of one dict per layer."""
+    count = jax.tree.leaves(params["layers"])[0].shape[0]
+    return params | {"layers": tuple(jax.tree.map(lambda a, i=i: a[i], params["layers"]) for i in range(count))}
+
+
+def head(config: DecoderConfig, params: Params) -> Array:
+    """The output matrix [V, D], in the dtype of the computation."""
+    return params["embedding" if config.tie_word_embeddings else "lm_head"].astype(config.dtype)
+
+
+def unembed(config: DecoderConfig, params: Params, h: Array) -> Array:
+    """Logits [..., V] in float32."""
+    h = h.astype(config.dtype)
+    logits = jnp.einsum("...d,vd->...v", h, head(config, params), preferred_element_type=jnp.float32)
+    return _softcap(logits, config.logit_softcap)
+
+
+def build(config: DecoderConfig) -> Model:
+    """The model's functions, with `config` bound."""
+    return Model(
+        config=config,
+        init=lambda rng: init(config, rng),
+        hidden=lambda params, tokens, positions, segment_ids, cache=None: hidden(
+            config, params, tokens, positions, segment_ids, cache
+        ),
+        unembed=lambda params, h: unembed(config, params, h),
+        head=lambda params: head(config, params),
+    )
