@@ -1,0 +1,194 @@
+"""From a config's terms to sums and weights: binds kernels to the data, evaluates them, and leaves the division to the step.
+
+An objective is `{kernel_name: {"weight": 1.0, "side": "chosen", "reduction": "token_mean", **hyperparameters}}`, the name
+looked up in `alignment.losses`; metrics are the same without weights, looked up in `alignment.metrics`. `weight`, `side`
+and `reduction` (and `reduction_length` for the reduction `constant`) are the only keys that are not hyperparameters.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from alignment import statistics
+from alignment.losses import reductions
+from alignment.losses.stateful import StatefulKernel
+
+RESERVED = ("weight", "side", "reduction", "reduction_length")
+
+
+class Term(NamedTuple):
+    """A kernel bound to the data: what it reads, how it is reduced, what it weighs."""
+
+    name: str
+    kernel: Callable[..., Any]  # the pure function of arrays; for a stateful method its `loss`
+    arguments: tuple[str, ...]  # names of the vocabulary, one per array argument
+    hyperparameters: Mapping[str, Any]
+    weight: float
+    reduction: reductions.Reduction
+    mask: str  # the mask that per-token values are reduced under; "" for per-example values
+    method: StatefulKernel | None
+
+
+def _lookup(name: str, namespace: ModuleType, kind: str) -> Callable[..., Any] | StatefulKernel:
+    public = sorted(n for n in namespace.__all__ if callable(getattr(namespace, n)) or _is_method(getattr(namespace, n)))
+    if name not in public:
+        nearest = difflib.get_close_matches(name, public, n=3, cutoff=0.5) or public
+        raise ValueError(f"config.{kind}.{name}: no such kernel in {namespace.__name__}; nearest: {', '.join(nearest)}")
+    return getattr(namespace, name)
+
+
+def _is_method(x: Any) -> bool:
+    return isinstance(x, StatefulKernel)
+
+
+def _dummy(name: str) -> jax.ShapeDtypeStruct:
+    """A small stand-in of the shape and type that the vocabulary gives an argument."""
+    batch, responses, time = 2, 3, 4
+    parsed = statistics.parse(name)
+    integer = name in ("annotator_ids", "group_ids", "ids") or parsed.statistic == "lengths"
+    dtype = jnp.bool_ if parsed.statistic == "mask" else jnp.int32 if integer else jnp.float32
+    shape: tuple[int, ...] = (batch,)
+    if parsed.side == "responses" or name == "labels":
+        shape += (responses,)
+    if parsed.statistic == "mask" or parsed.statistic.startswith("token_"):
+        shape += (time,)
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, sides, columns) -> Term:
+    where = f"config.{kind}.{name}"
+    found = _lookup(name, namespace, kind)
+    method = found if _is_method(found) else None
+    kernel = method.loss if method else found
+    side = settings.get("side", "")
+    if side and side not in sides:
+        raise ValueError(f"{where}.side: {side!r} is not among the data's sides {sides}")
+    allowed = set(statistics.hyperparameters_of(kernel))
+    if method:
+        allowed |= set(statistics.hyperparameters_of(method.init)) | set(statistics.hyperparameters_of(method.update))
+    given = {k: v for k, v in settings.items() if k not in RESERVED}
+    if unknown := sorted(set(given) - allowed):
+        options = ", ".join(sorted(allowed | set(RESERVED)))
+        raise ValueError(f"{where}.{unknown[0]}: unknown key; allowed: {options}")
+    parameters = statistics.arguments_of(kernel)
+    for parameter in parameters:
+        try:
+            statistics.parse(parameter)
+        except ValueError as error:
+            raise ValueError(f"kernel {name!r}: {error}") from None
+    arguments = tuple(statistics.on_side(p, side) for p in parameters)
+    for argument in arguments:
+        statistics.check_available(argument, sides, columns, name)
+
+    stand_ins = [_dummy(a) for a in arguments if a != "state"]
+    term = Term(name, kernel, arguments, given, float(settings.get("weight", 1.0)), reductions.example_mean, "", method)
+    missing = [k for k, v in statistics.hyperparameters_of(kernel).items() if v is inspect.Parameter.empty and k not in given]
+    if missing:
+        raise ValueError(f"{where}.{missing[0]}: required hyperparameter is not set")
+    try:  # shapes and ranges are checked by the kernel itself, on shapes only
+        state = initial_state(term)
+        values = jax.eval_shape(lambda *a: _call(term, a, state)[0], *stand_ins)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if values.ndim == 1:
+        if "reduction" in settings and settings["reduction"] not in ("", "example_mean"):
+            raise ValueError(f"{where}.reduction: {name} gives one value per example; only 'example_mean' applies")
+        return term
+    reduction = _reduction(where, settings)
+    masks = [a for a in arguments if statistics.parse(a).statistic == "mask"]
+    return term._replace(reduction=reduction, mask=masks[0] if masks else statistics.on_side("mask", side))
+
+
+def _reduction(where: str, settings: Mapping[str, Any]) -> reductions.Reduction:
+    name = settings.get("reduction") or "token_mean"
+    if name == "constant":
+        if "reduction_length" not in settings:
+            raise ValueError(f"{where}.reduction_length: the reduction 'constant' needs the length it divides by")
+        return reductions.constant(settings["reduction_length"])
+    choices = {"token_mean": reductions.token_mean, "sequence_mean": reductions.sequence_mean}
+    if name not in choices:
+        raise ValueError(f"{where}.reduction: {name!r} is not one of {', '.join([*choices, 'constant'])}")
+    return choices[name]
+
+
+def bind(
+    spec: Mapping[str, Mapping[str, Any]],
+    namespace: ModuleType,
+    kind: str,
+    sides: tuple[str, ...],
+    columns: Iterable[str],
+) -> tuple[Term, ...]:
+    """Binds each entry of a config section; ValueError naming the key for whatever does not fit, before any compilation."""
+    columns = tuple(columns)
+    return tuple(_bind_one(name, settings or {}, namespace, kind, sides, columns) for name, settings in spec.items())
+
+
+def names_of(terms: Iterable[Term]) -> list[str]:
+    return [argument for term in terms for argument in term.arguments]
+
+
+def _only(function: Callable, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    accepted = statistics.hyperparameters_of(function)
+    return {k: v for k, v in hyperparameters.items() if k in accepted}
+
+
+def initial_state(term: Term) -> Any:
+    """The memory of a stateful method before its first step; None for a plain kernel."""
+    return term.method.init(**_only(term.method.init, term.hyperparameters)) if term.method else None
+
+
+def initial_states(terms: Iterable[Term]) -> dict[str, Any]:
+    return {term.name: initial_state(term) for term in terms if term.method}
+
+
+def _call(term: Term, arrays: Iterable[jax.Array], state: Any) -> tuple[jax.Array, Any]:
+    given = iter(arrays)
+    positional = [state if a == "state" else next(given) for a in term.arguments]
+    out = term.kernel(*positional, **_only(term.kernel, term.hyperparameters))
+    return out if term.method else (out, ())
+
+
+def evaluate(
+    terms: Iterable[Term], states: Mapping[str, Any], sides: tuple[str, ...], computed: Mapping, batch: Mapping
+) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+    """Sum of each term over a (micro-)batch, and what stateful methods keep of each example for their update."""
+    sums, kept = {}, {}
+    deliver = functools.partial(statistics.deliver, sides=sides, computed=computed, batch=batch)
+    for term in terms:
+        arrays = [deliver(a) for a in term.arguments if a != "state"]
+        values, aux = _call(term, arrays, states.get(term.name))
+        sums[term.name] = term.reduction.total(values, _mask(term, sides, batch))
+        if term.method:
+            kept[term.name] = aux
+    return sums, kept
+
+
+def _mask(term: Term, sides: tuple[str, ...], batch: Mapping) -> jax.Array:
+    if not term.mask:
+        return batch["valid"]
+    mask = statistics.deliver(term.mask, sides, {}, batch)
+    return mask & batch["valid"].reshape(-1, *(1,) * (mask.ndim - 1))
+
+
+def weights(terms: Iterable[Term], sides: tuple[str, ...], batch: Mapping) -> dict[str, jax.Array]:
+    """What each term's sum is divided by. It depends on masks alone, so the whole batch's is known before the first
+    micro-batch runs, and micro-batches then add up to exactly the gradient of the whole."""
+    return {term.name: term.reduction.weight(_mask(term, sides, batch)) for term in terms}
+
+
+def update_states(terms: Iterable[Term], states: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """The methods' states after a step, from what `evaluate` kept of all its micro-batches."""
+    new = {}
+    for term in terms:
+        if term.method:
+            update = term.method.update
+            new[term.name] = update(states[term.name], kept[term.name], **_only(update, term.hyperparameters))
+    return new
