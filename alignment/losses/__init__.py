@@ -1,0 +1,48 @@
+"""Every loss of the library: pure functions of arrays, by their public name.
+
+A config names a kernel by its name here. Reductions live in `alignment.losses.reductions`, link functions in
+`alignment.losses.links`; this namespace (`__all__`) holds kernels only.
+"""
+
+from alignment.losses.label_noise import (
+    lcpo,
+    lcpo_eta_update,
+    lcpo_loss,
+    lcpo_posterior,
+    lcpo_preference_probability,
+)
+from alignment.losses.listwise import lipo_lambda
+from alignment.losses.preference import (
+    cdpo,
+    dpo,
+    focal_po,
+    implicit_reward,
+    ipo,
+    ipo_length_normalized,
+    position_kl,
+    tdpo1,
+    tdpo2,
+)
+from alignment.losses.reward_modeling import bt_reward_loss, bt_reward_margin_loss
+from alignment.losses.supervised import sft
+
+__all__ = [
+    "bt_reward_loss",
+    "bt_reward_margin_loss",
+    "cdpo",
+    "dpo",
+    "focal_po",
+    "implicit_reward",
+    "ipo",
+    "ipo_length_normalized",
+    "lcpo",
+    "lcpo_eta_update",
+    "lcpo_loss",
+    "lcpo_posterior",
+    "lcpo_preference_probability",
+    "lipo_lambda",
+    "position_kl",
+    "sft",
+    "tdpo1",
+    "tdpo2",
+]

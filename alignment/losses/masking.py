@@ -1,0 +1,31 @@
+"""Sums that forget what is behind the mask.
+
+`values * mask` keeps a NaN (0 * NaN is NaN), so the hidden values are replaced first. The replacement also cuts their
+gradient, as long as it happens *before* any function that is singular there: call these on a kernel's raw inputs.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from alignment import checks
+
+Array = jax.Array
+
+
+def keep(values: Array, mask: Array, fill: float = 0.0) -> Array:
+    """`values` where `mask` is True, `fill` elsewhere.
+
+    Shapes: values `[...]` and mask `[...]` bool, equal; result `[...]`.
+    Raises: AssertionError if the shapes differ or the mask is not bool.
+    """
+    checks.boolean(mask=mask)
+    checks.same_shape(values=values, mask=mask)
+    return jnp.where(mask, values, fill)
+
+
+def masked_sum(values: Array, mask: Array) -> Array:
+    """Sum over the last axis of the values that count; 0 for a row with none.
+
+    Shapes: values and mask `[..., T]`; result `[...]`.
+    """
+    return jnp.sum(keep(values, mask), axis=-1)
