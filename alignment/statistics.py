@@ -39,6 +39,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from alignment.models import heads
+
 Array = jax.Array
 
 WHOSE = ("policy", "reference", "teacher", "behaviour")
@@ -469,7 +471,7 @@ def compute(
         )
         out |= {f"policy_{n}": v for n, v in scored.items()}
     if needs.reward_head:
-        out["rewards"] = model.rewards(params, hidden, batch["last_index"])[..., 0]
+        out["rewards"] = heads.rewards(params, hidden, batch["last_index"])[..., 0]
     return out
 
 
@@ -504,7 +506,7 @@ def check_available(name: str, sides: tuple[str, ...], columns: Iterable[str], k
         if parsed.statistic not in columns:
             raise ValueError(f"kernel {kernel!r} needs the column {name!r}; the data set has: {', '.join(columns) or 'none'}")
         return
-    if parsed.whose == "behaviour" and f"behaviour_token_logps" not in columns:
+    if parsed.whose == "behaviour" and "behaviour_token_logps" not in columns:
         raise ValueError(f"kernel {kernel!r} needs {name!r}, but the data set stores no behaviour log-probs")
     if parsed.whose != "state" and parsed.side not in sides:
         offered = ", ".join(repr(s) for s in sides if s) or "one completion per example (no side)"

@@ -1,0 +1,1 @@
+"""The training step and what surrounds it: mesh, state, optimizer, checkpoints, metrics files."""

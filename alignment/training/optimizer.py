@@ -1,0 +1,47 @@
+"""The optimizer of a config: AdamW with warm-up and decay, gradients clipped by their global norm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+SCHEDULES = ("constant", "cosine", "linear")
+
+
+def schedule(config: Mapping[str, Any], steps: int) -> optax.Schedule:
+    """Learning rate by step: linear warm-up, then constant, cosine or linear decay to `final_fraction` of the peak."""
+    peak, warmup, kind = config["learning_rate"], config["warmup_steps"], config["schedule"]
+    if kind not in SCHEDULES:
+        raise ValueError(f"config.optimizer.schedule: {kind!r} is not one of {', '.join(SCHEDULES)}")
+    if not peak > 0 and peak != 0:
+        raise ValueError(f"config.optimizer.learning_rate: must be at least 0, got {peak}")
+    rest = max(steps - warmup, 1)
+    final = peak * config["final_fraction"]
+    decay = {
+        "constant": optax.constant_schedule(peak),
+        "cosine": optax.cosine_decay_schedule(peak, rest, alpha=config["final_fraction"]),
+        "linear": optax.linear_schedule(peak, final, rest),
+    }[kind]
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, max(warmup, 1)), decay], [warmup]) if warmup else decay
+
+
+def make(config: Mapping[str, Any], steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """The optax chain and its schedule. Norm scales and biases are not decayed."""
+    rate = schedule(config, steps)
+
+    def decayed(params: Any) -> Any:
+        def of(path, _leaf):
+            return not any(s in str(path[-1]) for s in ("norm", "bias"))
+
+        return jax.tree_util.tree_map_with_path(of, params)
+
+    parts = []
+    if config["clip_norm"]:
+        parts.append(optax.clip_by_global_norm(config["clip_norm"]))
+    parts.append(
+        optax.adamw(rate, b1=config["b1"], b2=config["b2"], eps=config["eps"], weight_decay=config["weight_decay"], mask=decayed)
+    )
+    return optax.chain(*parts), rate

@@ -1,0 +1,132 @@
+"""One training step and one evaluation step, for every objective: statistics, kernels, one division, one update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from alignment import objective, statistics
+from alignment.training.state import TrainState
+
+
+def _micro_batches(batch: Mapping[str, jax.Array], count: int) -> dict[str, jax.Array]:
+    # Row r goes to micro-batch r % count, so that every device splits the rows it already holds.
+    return {k: v.reshape(-1, count, *v.shape[1:]).swapaxes(0, 1) for k, v in batch.items()}
+
+
+def _rejoin(x: jax.Array) -> jax.Array:
+    return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
+
+
+def make_losses(
+    model,
+    frozen_models: Mapping[str, Any],
+    terms: tuple[objective.Term, ...],
+    metrics: tuple[objective.Term, ...],
+    sides: tuple[str, ...],
+    *,
+    chunk_size: int | None = None,
+    temperature: float = 1.0,
+) -> Callable:
+    """`(params, frozen_params, method_state, batch) -> ({term: sum}, {metric: sum}, kept)`, unreduced by design."""
+    needs = statistics.needs_of([n for n in objective.names_of((*terms, *metrics)) if n != "state"])
+
+    def losses(params, frozen_params, method_state, batch):
+        frozen = {whose: (frozen_models[whose], frozen_params[whose]) for whose in frozen_params}
+        computed = statistics.compute(
+            needs, model, params, frozen, batch, chunk_size=chunk_size, temperature=temperature
+        )
+        sums, kept = objective.evaluate(terms, method_state, sides, computed, batch)
+        logged, _ = objective.evaluate(metrics, {}, sides, computed, batch)
+        return sums, logged, kept
+
+    return losses
+
+
+def _divide(sums: Mapping[str, jax.Array], weights: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    return {k: sums[k] / jnp.maximum(weights[k], 1e-30) for k in sums}
+
+
+def make_step(
+    losses: Callable,
+    terms: tuple[objective.Term, ...],
+    metrics: tuple[objective.Term, ...],
+    sides: tuple[str, ...],
+    optimizer: optax.GradientTransformation,
+    *,
+    accumulate: int = 1,
+) -> Callable[[TrainState, Any, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
+    """`(state, frozen_params, batch) -> (state, logs)`.
+
+    Every term's weight is summed over the whole batch before the first micro-batch runs, so `accumulate` micro-batches
+    give the loss and the gradient of the one big batch. A step whose loss or gradient is not finite changes nothing but
+    the counters and the random key.
+    """
+
+    def step(state: TrainState, frozen_params, batch):
+        denominators = objective.weights(terms, sides, batch)
+        metric_weights = objective.weights(metrics, sides, batch)
+
+        def loss_of(params, rows):
+            sums, logged, kept = losses(params, frozen_params, state.method_state, rows)
+            parts = _divide(sums, denominators)
+            return sum(t.weight * parts[t.name] for t in terms), (parts, logged, kept)
+
+        gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+        if accumulate == 1:
+            (loss, (parts, logged, kept)), grads = gradient_of(state.params, batch)
+        else:
+
+            def body(total, rows):
+                (value, (parts, logged, kept)), grads = gradient_of(state.params, rows)
+                return jax.tree.map(jnp.add, total, (value, parts, logged, grads)), kept
+
+            micro = _micro_batches(batch, accumulate)
+            shapes = jax.eval_shape(gradient_of, state.params, {k: v[0] for k, v in micro.items()})
+            (value, (parts, logged, _)), grads = shapes
+            zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (value, parts, logged, grads))
+            (loss, parts, logged, grads), kept = jax.lax.scan(body, zeros, micro)
+            kept = jax.tree.map(_rejoin, kept)
+
+        norm = optax.global_norm(grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        proposed = (
+            optax.apply_updates(state.params, updates),
+            opt_state,
+            objective.update_states(terms, state.method_state, kept),
+        )
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        current = (state.params, state.opt_state, state.method_state)
+        params, opt_state, method_state = jax.tree.map(lambda n, o: jnp.where(finite, n, o), proposed, current)
+        bad = 1 - finite.astype(jnp.int32)
+        new_state = TrainState(
+            step=state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            method_state=method_state,
+            rng=jax.random.split(state.rng, 1)[0],
+            skipped=state.skipped + bad,
+            skipped_in_a_row=(state.skipped_in_a_row + 1) * bad,
+        )
+        logs = {"loss": loss, "grad_norm": norm, "skipped": new_state.skipped}
+        logs["skipped_in_a_row"] = new_state.skipped_in_a_row
+        logs |= {f"loss/{k}": v for k, v in parts.items()} if len(terms) > 1 else {}
+        logs |= _divide(logged, metric_weights)
+        return new_state, logs
+
+    return step
+
+
+def make_evaluation(losses: Callable, terms, metrics, sides) -> Callable:
+    """`(params, frozen_params, method_state, batch) -> ({name: sum}, {name: weight})`: add both up, divide at the end."""
+
+    def evaluate(params, frozen_params, method_state, batch):
+        sums, logged, _ = losses(params, frozen_params, method_state, batch)
+        weights = objective.weights((*terms, *metrics), sides, batch)
+        return sums | logged, weights
+
+    return evaluate
