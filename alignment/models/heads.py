@@ -1,0 +1,42 @@
+"""Reward heads: a linear map from the hidden state of a completion's last token to n scores (no bias).
+
+One head is the reward model of Ouyang et al. (2022), arXiv:2203.02155; several serve many objectives or an ensemble.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from alignment.models.decoder import DecoderConfig, Params
+
+Array = jax.Array
+
+
+def rewards(params: Params, h: Array, last_index: Array) -> Array:
+    """Scores of each completion, f32 [B, S, n], computed in float32 whatever the model's dtype.
+
+    Args:
+      params: with "reward_head" [D, n] (a config with reward_heads = n > 0, or `add_reward_heads`).
+      h: [B, L, D] hidden states of the rows.
+      last_index: i32 [B, S] column of each completion's last real token.
+
+    Raises:
+      ValueError: the parameters have no reward head.
+    """
+    if "reward_head" not in params:
+        raise ValueError("the parameters have no reward_head: set reward_heads >= 1 in the model's config")
+    last = jnp.take_along_axis(h, last_index[..., None], axis=1).astype(jnp.float32)
+    return jnp.matmul(last, params["reward_head"].astype(jnp.float32), precision="highest")
+
+
+def add_reward_heads(
+    config: DecoderConfig, params: Params, rng: Array, reward_heads: int = 1, std: float = 0.02
+) -> tuple[DecoderConfig, Params]:
+    """Gives a language model (a loaded checkpoint, say) fresh heads drawn from Normal(0, std)."""
+    if reward_heads < 1:
+        raise ValueError(f"reward_heads must be >= 1, got {reward_heads}")
+    draw = std * jax.random.normal(rng, (config.hidden_size, reward_heads), jnp.float32)
+    return dataclasses.replace(config, reward_heads=reward_heads), params | {
+        "reward_head": draw.astype(config.param_dtype)
+    }
