@@ -1,0 +1,83 @@
+"""A TFDS builder that turns JSONL preference pairs into array_record, without TensorFlow.
+
+    from alignment.data import builder, formats
+    directory = builder.prepare({"train": "pairs_train.jsonl", "test": "pairs_test.jsonl"}, data_dir)
+    examples = formats.read(directory, "pairs", split="train")
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from alignment.data import formats
+
+
+@dataclasses.dataclass  # its base is not frozen, so it cannot be
+class Files(tfds.core.BuilderConfig):
+    """Which JSONL file makes which split: ((split, path), ...)."""
+
+    splits: tuple[tuple[str, str], ...] = ()
+
+
+class PreferencePairs(tfds.core.GeneratorBasedBuilder):
+    """Pairs of one prompt; optional fields (margin, annotator_id, weight) are kept when the first example has them."""
+
+    # TFDS would look for checksum files beside this one, through a package that it does not declare.
+    url_infos: ClassVar[dict[str, Any]] = {}
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, files: Mapping[str, str | os.PathLike], config_name: str = "default", **kwargs: Any):
+        if not files:
+            raise ValueError("files must name at least one split")
+        self._examples = {split: formats.read(path, "pairs") for split, path in files.items()}
+        first = next(iter(self._examples.values()))[0]
+        self._chat = not isinstance(first.prompt, str)
+        self._optional = [field for field in ("margin", "annotator_id", "weight") if getattr(first, field) is not None]
+        splits = tuple((split, os.fspath(path)) for split, path in files.items())
+        # TFDS would write tfrecord by default, and that needs TensorFlow.
+        kwargs = {"file_format": "array_record"} | kwargs
+        super().__init__(config=Files(name=config_name, splits=splits), **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        text = tfds.features.Text()
+        prompt = tfds.features.Sequence({"role": text, "content": text}) if self._chat else text
+        optional = {"margin": tfds.features.Scalar(np.float64), "annotator_id": tfds.features.Scalar(np.int32),
+                    "weight": tfds.features.Scalar(np.float64)}  # fmt: skip
+        features = {"prompt": prompt, "chosen": text, "rejected": text} | {f: optional[f] for f in self._optional}
+        if self._chat:  # Conversational pairs hold their answers as messages too.
+            features |= {side: prompt for side in ("chosen", "rejected")}
+        # Without TFDS's shuffling the records keep the order, and so the numbers, that they have in the file.
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features), disable_shuffling=True)
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+        del dl_manager  # nothing to download
+        return {split: self._generate_examples(split) for split in self._examples}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, example in enumerate(self._examples[split]):
+            if isinstance(example.prompt, str) == self._chat:
+                raise formats.DataError(f"{example.where}: field 'prompt' mixes text and messages within one data set")
+            record = {"prompt": example.prompt, "chosen": example.chosen, "rejected": example.rejected}
+            if self._chat:
+                record["prompt"] = [dataclasses.asdict(message) for message in example.prompt]
+                for side in ("chosen", "rejected"):
+                    record[side] = [{"role": "assistant", "content": record[side]}]
+            for field in ("margin", "annotator_id", "weight"):
+                value = getattr(example, field)
+                if (value is None) == (field in self._optional):
+                    raise formats.DataError(f"{example.where}: field {field!r} must be in all records or in none")
+                if value is not None:
+                    record[field] = value
+            yield number, record
+
+
+def prepare(files: Mapping[str, str | os.PathLike], data_dir: str | os.PathLike) -> pathlib.Path:
+    """Writes {split: JSONL file} as array_record under `data_dir`; returns the directory that `formats.read` takes."""
+    builder = PreferencePairs(files=files, data_dir=os.fspath(data_dir))
+    builder.download_and_prepare()
+    return pathlib.Path(builder.data_dir)

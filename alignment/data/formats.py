@@ -1,0 +1,430 @@
+"""Records from JSONL, Parquet and TFDS as checked, immutable examples.
+
+A record is a dict; its kind says which fields it has (text fields may also be lists of chat messages):
+
+| kind         | fields                                                                     | example      |
+|--------------|----------------------------------------------------------------------------|--------------|
+| `completion` | prompt, completion, [weight]                                               | `Completion` |
+| `chat`       | messages (the last one, by the assistant, is the completion), [weight];    | `Completion` |
+|              | or prompt, chosen, rejected as message lists                               | `Pair`       |
+| `pairs`      | prompt, chosen, rejected, [margin], [annotator_id], [weight]               | `Pair`       |
+| `lists`      | prompt, responses, labels (higher is better), [weight]                     | `Ranking`    |
+
+In pairs of message lists, chosen and rejected hold the whole conversation, or the answer alone (then `prompt` gives the
+conversation, as messages or as the text of one user turn). Whatever is wrong with a record raises `DataError` with the
+file and line (JSONL) or the record number from 1 (Parquet, TFDS), the field, and what is allowed there.
+"""
+
+import dataclasses
+import glob
+import json
+import logging
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+KINDS = ("completion", "chat", "pairs", "lists")
+
+
+class DataError(ValueError):
+    """A record (or a whole source) that cannot be used; the message names the place, the field and what is allowed."""
+
+
+class _InvalidRecord(DataError):
+    """One record is unusable although the source can be read: what `on_invalid="drop"` may leave out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Message:
+    role: str
+    content: str
+
+
+Prompt = str | tuple[Message, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """A prompt and the text to learn. `where` is the place in the source, for error messages; it is not compared."""
+
+    prompt: Prompt
+    completion: str
+    weight: float | None = None
+    where: str = dataclasses.field(default="", compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A preference. `margin` is the strength of the preference as the data set gives it, in its own unit."""
+
+    prompt: Prompt
+    chosen: str
+    rejected: str
+    margin: float | None = None
+    annotator_id: int | None = None
+    weight: float | None = None
+    where: str = dataclasses.field(default="", compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """Responses to one prompt, best first by label (ties stay in the order of the source)."""
+
+    prompt: Prompt
+    responses: tuple[str, ...]
+    labels: tuple[float, ...]
+    weight: float | None = None
+    where: str = dataclasses.field(default="", compare=False)
+
+
+Example = Completion | Pair | Ranking
+
+
+def read(
+    source: str | os.PathLike,
+    kind: str,
+    *,
+    split: str = "train",
+    data_dir: str | os.PathLike | None = None,
+    columns: Mapping[str, str] | None = None,
+    on_invalid: str = "error",
+) -> list[Example]:
+    """Reads all examples of a source, in its order.
+
+    Args:
+      source: `*.jsonl` or `*.parquet` (a pattern with `*` reads the sorted matches), a prepared TFDS directory, or
+        `tfds:NAME`.
+      kind: one of `KINDS`.
+      split: the TFDS split (`train[:10%]` works); files have no splits and ignore it.
+      data_dir: where TFDS looks up `tfds:NAME`.
+      columns: field -> its name in the source, e.g. `{"prompt": "question"}`.
+      on_invalid: "error" stops at the first unusable record; "drop" leaves them out and logs how many and the first
+        reason. A source that cannot be read (JSON, Parquet) stops in either case.
+    """
+    records = read_records(source, split=split, data_dir=data_dir)
+    return _examples(records, kind, str(source), columns, on_invalid)
+
+
+def from_records(records: Iterable[Mapping[str, Any]], kind: str, name: str = "records") -> list[Example]:
+    """Examples of records that are already in memory; errors say `name:NUMBER`, counted from 1."""
+    return _examples(((f"{name}:{i}", r) for i, r in enumerate(records, 1)), kind, name, None, "error")
+
+
+def read_records(
+    source: str | os.PathLike, *, split: str = "train", data_dir: str | os.PathLike | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (place, record) as plain Python values, without any check of the fields."""
+    name = os.fspath(source)
+    if name.startswith("tfds:"):
+        yield from _tfds_records(name, split, data_dir)
+        return
+    paths = sorted(glob.glob(name)) if glob.has_magic(name) and not os.path.exists(name) else [name]
+    if not paths:
+        raise DataError(f"{name}: no file matches this pattern")
+    for path in paths:
+        suffix = pathlib.Path(path).suffix
+        if os.path.isdir(path):
+            yield from _tfds_records(path, split, data_dir)
+        elif not os.path.exists(path):
+            raise DataError(
+                f"{path}: no such file or directory; allowed: *.jsonl, *.parquet, a TFDS directory, "
+                "tfds:NAME"
+            )
+        elif suffix == ".jsonl":
+            yield from _jsonl_records(path)
+        elif suffix == ".parquet":
+            yield from _parquet_records(path)
+        else:
+            raise DataError(
+                f"{path}: unknown file type {suffix!r}; allowed: .jsonl, .parquet, a TFDS directory, "
+                "tfds:NAME"
+            )
+
+
+# Sources -------------------------------------------------------------------------------------------------------------
+
+
+def _jsonl_records(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    # Bytes are split at \n only: text mode would also be right, but str.splitlines would cut at U+2028 inside a string.
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            where = f"{path}:{number}"
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except UnicodeDecodeError as error:
+                raise DataError(f"{where}: not UTF-8 ({error.reason} at byte {error.start} of the line)") from error
+            except json.JSONDecodeError as error:
+                raise DataError(f"{where}: invalid JSON at column {error.colno}: {error.msg}") from error
+            yield where, record
+
+
+def _parquet_records(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(f"{path}: reading Parquet needs pyarrow: pip install alignment[parquet]") from error
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                for record in batch.to_pylist():
+                    number += 1
+                    yield f"{path}:record {number}", record
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path}: cannot be read as Parquet after record {number}: {error}") from error
+
+
+def _tfds_records(
+    name: str, split: str, data_dir: str | os.PathLike | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    import tensorflow_datasets as tfds  # Half a second, and not needed for files.
+
+    directory = not name.startswith("tfds:")
+    try:
+        if directory:
+            rows = tfds.builder_from_directory(name).as_data_source(split=split)
+        else:
+            # array_record is the random-access format that needs no TensorFlow; the default (tfrecord) does.
+            rows = tfds.data_source(
+                name.removeprefix("tfds:"), split=split, data_dir=data_dir,
+                builder_kwargs={"file_format": "array_record"}, download=False,
+            )  # fmt: skip
+    except Exception as error:  # TFDS raises many types here; each means that the name, directory or split is wrong.
+        what = "directory" if directory else "data set"
+        raise DataError(f"{name}: not a prepared TFDS {what} with split {split!r}: {error}") from error
+    for number, row in enumerate(rows, 1):
+        yield f"{name}[{split}]:record {number}", _plain(row)
+
+
+def _plain(value: Any) -> Any:
+    """TFDS values (bytes, arrays, numpy scalars) as what JSON would have given."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+# Checks --------------------------------------------------------------------------------------------------------------
+
+
+def _examples(
+    records: Iterable[tuple[str, Any]],
+    kind: str,
+    source: str,
+    columns: Mapping[str, str] | None,
+    on_invalid: str,
+) -> list[Example]:
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r} is not one of {', '.join(KINDS)}")
+    if on_invalid not in ("error", "drop"):
+        raise ValueError(f"on_invalid={on_invalid!r} is not one of error, drop")
+    parse = {"completion": _completion, "chat": _chat, "pairs": _pair, "lists": _ranking}[kind]
+    examples, reasons = [], []
+    for where, record in records:
+        try:
+            if not isinstance(record, Mapping):
+                raise _InvalidRecord(f"{where}: a record must be an object of fields, got {_name(record)}")
+            if columns:
+                # The renamed column takes the field's name, whatever else had that name.
+                record = {**record, **{f: record[c] for f, c in columns.items() if c in record}}
+            examples.append(parse(where, record))
+        except _InvalidRecord as error:
+            if on_invalid == "error":
+                raise
+            reasons.append(str(error))
+    if reasons:
+        logging.getLogger(__name__).warning(
+            "%s: dropped %d of %d records; the first: %s",
+            source,
+            len(reasons),
+            len(reasons) + len(examples),
+            reasons[0],
+        )
+    if not examples:
+        raise DataError(f"{source}: empty: no {'usable ' if reasons else ''}record of kind {kind!r}")
+    return examples
+
+
+def _completion(where: str, record: Mapping[str, Any]) -> Completion:
+    prompt = _prompt(where, record)
+    prompt, (completion,) = _answers(where, record, prompt, ("completion",))
+    return Completion(prompt, completion, weight=_weight(where, record), where=where)
+
+
+def _chat(where: str, record: Mapping[str, Any]) -> Completion | Pair:
+    if record.get("messages") is None:
+        if record.get("chosen") is not None or record.get("rejected") is not None:
+            for field in ("chosen", "rejected"):
+                if isinstance(record.get(field), str):
+                    raise _InvalidRecord(
+                        f"{where}: field {field!r} must be a list of messages in a chat record, got "
+                        "text"
+                    )
+            return _pair(where, record)
+        raise _InvalidRecord(
+            f"{where}: field 'messages' is missing; a chat record has messages, or prompt, chosen, "
+            "rejected"
+        )
+    messages = _messages(where, "messages", record["messages"])
+    return Completion(*_split(where, "messages", messages), weight=_weight(where, record), where=where)
+
+
+def _pair(where: str, record: Mapping[str, Any]) -> Pair:
+    prompt = _prompt(where, record)
+    prompt, (chosen, rejected) = _answers(where, record, prompt, ("chosen", "rejected"))
+    if chosen == rejected:
+        raise _InvalidRecord(f"{where}: fields 'chosen' and 'rejected' are equal; the two sides of a pair must differ")
+    annotator = record.get("annotator_id")
+    is_integer = isinstance(annotator, int) and not isinstance(annotator, bool)
+    if annotator is not None and not (is_integer and 0 <= annotator < 2**31):
+        raise _InvalidRecord(f"{where}: field 'annotator_id' must be an integer in [0, 2**31), got {annotator!r}")
+    margin = _number(where, "margin", record.get("margin"))
+    return Pair(prompt, chosen, rejected, margin, annotator, _weight(where, record), where)
+
+
+def _ranking(where: str, record: Mapping[str, Any]) -> Ranking:
+    prompt = _prompt(where, record)
+    responses, labels = _required(where, record, "responses"), _required(where, record, "labels")
+    for field, value in (("responses", responses), ("labels", labels)):
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise _InvalidRecord(f"{where}: field {field!r} must be a list, got {_name(value)}")
+    if len(responses) < 2:
+        raise _InvalidRecord(f"{where}: field 'responses' must have two or more entries, got {len(responses)}")
+    if len(labels) != len(responses):
+        raise _InvalidRecord(
+            f"{where}: field 'labels' has {len(labels)} entries for {len(responses)} responses; must be "
+            "equal"
+        )
+    labels = [_number(where, f"labels[{i}]", label, required=True) for i, label in enumerate(labels)]
+    entries = {f"responses[{i}]": response for i, response in enumerate(responses)}
+    prompt, texts = _answers(where, entries, prompt, tuple(entries))
+    order = sorted(range(len(texts)), key=lambda i: -labels[i])  # sorted is stable, so ties keep their order
+    responses, labels = tuple(texts[i] for i in order), tuple(labels[i] for i in order)
+    return Ranking(prompt, responses, labels, _weight(where, record), where)
+
+
+def _prompt(where: str, record: Mapping[str, Any]) -> Prompt | None:
+    """The prompt, or None when it is left to the conversations of the sides."""
+    value = record.get("prompt")
+    if value is None or isinstance(value, str):
+        return value
+    return tuple(_messages(where, "prompt", value))
+
+
+def _answers(
+    where: str, record: Mapping[str, Any], prompt: Prompt | None, fields: tuple[str, ...]
+) -> tuple[Prompt, tuple[str, ...]]:
+    """(the shared prompt, the answer texts) of plain or conversational fields."""
+    values = [_required(where, record, field) for field in fields]
+    if all(isinstance(value, str) for value in values):
+        if prompt is None:
+            raise _InvalidRecord(f"{where}: field 'prompt' is missing; allowed: text or a list of messages")
+        for field, value in zip(fields, values, strict=True):
+            if not value.strip():
+                raise _InvalidRecord(
+                    f"{where}: field {field!r} is empty; an answer needs at least one visible "
+                    "character"
+                )
+        return prompt, tuple(values)
+    found, answers = [], []
+    for field, value in zip(fields, values, strict=True):
+        before, answer = _split(where, field, _messages(where, field, value))
+        if not before:  # The answer alone: the conversation is in `prompt`.
+            if prompt is None:
+                raise _InvalidRecord(f"{where}: field 'prompt' is missing, and {field!r} holds the answer alone")
+            before = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+        elif isinstance(prompt, tuple) and before != prompt:
+            raise _InvalidRecord(f"{where}: field {field!r} does not begin with the messages of 'prompt'")
+        found.append(before)
+        answers.append(answer)
+    for field, before in zip(fields, found, strict=True):
+        if before != found[0]:
+            raise _InvalidRecord(f"{where}: fields {fields[0]!r} and {field!r} must share all messages but the last")
+    return found[0], tuple(answers)
+
+
+def _messages(where: str, field: str, value: Any) -> tuple[Message, ...]:
+    if isinstance(value, Mapping) and all(isinstance(item, list) for item in value.values()):
+        # TFDS gives a sequence of dicts as a dict of lists.
+        if len({len(item) for item in value.values()}) > 1:
+            raise _InvalidRecord(f"{where}: field {field!r} has message columns of different lengths")
+        value = [dict(zip(value, items, strict=True)) for items in zip(*value.values(), strict=True)]
+    if not isinstance(value, (list, tuple)) or not value:
+        raise _InvalidRecord(
+            f"{where}: field {field!r} must be text or a non-empty list of messages, got "
+            f"{_name(value)}"
+        )
+    messages = []
+    for i, message in enumerate(value):
+        if not isinstance(message, Mapping):
+            raise _InvalidRecord(
+                f"{where}: field '{field}[{i}]' must be an object with role and content, got "
+                f"{_name(message)}"
+            )
+        for key in ("role", "content"):
+            if not isinstance(message.get(key), str):
+                raise _InvalidRecord(f"{where}: field '{field}[{i}].{key}' must be text, got {_name(message.get(key))}")
+        messages.append(Message(message["role"], message["content"]))
+    return tuple(messages)
+
+
+def _split(where: str, field: str, messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], str]:
+    last = messages[-1]
+    if last.role != "assistant":
+        raise _InvalidRecord(
+            f"{where}: field {field!r} must end with a message of role 'assistant', got role "
+            f"{last.role!r}"
+        )
+    if not last.content.strip():
+        raise _InvalidRecord(
+            f"{where}: field {field!r} ends with an empty answer; it needs at least one visible "
+            "character"
+        )
+    if field == "messages" and len(messages) == 1:
+        raise _InvalidRecord(f"{where}: field 'messages' has an answer but no message before it")
+    return messages[:-1], last.content
+
+
+def _required(where: str, record: Mapping[str, Any], field: str) -> Any:
+    value = record.get(field)
+    if value is None:
+        raise _InvalidRecord(
+            f"{where}: field {field!r} is missing; the record has: "
+            f"{', '.join(map(str, record)) or 'nothing'}"
+        )
+    return value
+
+
+def _number(where: str, field: str, value: Any, required: bool = False) -> float | None:
+    if value is None and not required:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise _InvalidRecord(f"{where}: field {field!r} must be a finite number, got {value!r}")
+    return float(value)
+
+
+def _weight(where: str, record: Mapping[str, Any]) -> float | None:
+    weight = _number(where, "weight", record.get("weight"))
+    if weight is not None and weight < 0:
+        raise _InvalidRecord(f"{where}: field 'weight' must not be negative, got {weight!r}")
+    return weight
+
+
+def _name(value: Any) -> str:
+    """A JSON reader's word for a value's type."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, (list, tuple)) and not value:
+        return "an empty list"
+    return {str: "text", bool: "true/false", int: "a number", float: "a number", list: "a list", tuple: "a list",
+            dict: "an object"}.get(type(value), type(value).__name__)  # fmt: skip

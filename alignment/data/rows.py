@@ -1,0 +1,397 @@
+"""Token rows: examples -> token ids -> the batch dictionary that the statistics pass and the step read.
+
+A batch is a dict of numpy arrays; B rows, L columns, S completions ("sides") a row, T completion slots:
+
+| key            | shape          | meaning                                                                            |
+|----------------|----------------|------------------------------------------------------------------------------------|
+| `tokens`       | i32 [B, L]     | row tokens                                                                         |
+| `positions`    | i32 [B, L]     | positions; a completion continues from its prompt's length                         |
+| `segment_ids`  | i32 [B, L]     | 0 = padding, else tree * 1024 + branch; branch 0 = prompt or plain, 1.. = sides    |
+| `targets`      | i32 [B, S, T]  | tokens to score, end token included; 0 where masked                                |
+| `predict_from` | i32 [B, S, T]  | column whose hidden state predicts the target; 0 where masked                      |
+| `mask`         | bool [B, S, T] | True where the target counts                                                       |
+| `last_index`   | i32 [B, S]     | column of the last real token of each completion                                   |
+| `ids`          | i32 [B]        | number of the example in the data set; -1 for rows that only pad                   |
+| `valid`        | bool [B]       | False for rows that only pad a batch                                               |
+| `labels`       | f32 [B, S]     | ranked lists only, best first                                                      |
+| `margins`      | f32 [B]        | if the data has them; likewise `annotator_ids` i32 [B], `weights` f32 [B]          |
+
+Query column q may attend to key column k iff both are in one tree, neither is padding, k <= q, and k's branch is 0 or
+q's.
+
+Trees: `[prompt block of P, left-padded | completion 0: T | completion 1: T | ...]`, L = P + S * T; target t of side s
+is the token of column P + s * T + t. Packed rows: whole examples one after another, each a tree with branch 0, S = 1
+and T = L; target t is the token of column t.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from alignment.data.formats import Completion, DataError, Example, Message, Pair, Ranking
+from alignment.data.tokenizers import Tokenizer
+
+BRANCHES = 1024  # segment id = tree * BRANCHES + branch
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tokenized:
+    """One example as token ids (i32 vectors); `id` is its number in the data set before anything was dropped."""
+
+    id: int
+    prompt: np.ndarray
+    completions: tuple[np.ndarray, ...]
+    labels: tuple[float, ...] | None = None
+    margin: float | None = None
+    annotator_id: int | None = None
+    weight: float | None = None
+    where: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizeReport:
+    """What `tokenize` kept and changed; print it. Nothing is dropped or cut that is not counted here."""
+
+    examples: int
+    kept: int
+    dropped_too_long: int
+    dropped_equal_after_truncation: int
+    truncated_prompts: int
+    truncated_completions: int
+    longest_prompt: int
+    longest_completion: int
+    prompt_tokens: int
+    completion_tokens: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kept} of {self.examples} examples kept ({self.dropped_too_long} too long and "
+            f"{self.dropped_equal_after_truncation} with equal sides after truncation dropped; "
+            f"{self.truncated_prompts} prompts and {self.truncated_completions} completions truncated); "
+            f"{self.prompt_tokens} prompt and {self.completion_tokens} completion tokens; longest before truncation: "
+            f"prompt {self.longest_prompt}, completion {self.longest_completion}"
+        )
+
+
+def tokenize(
+    examples: Sequence[Example],
+    tokenizer: Tokenizer,
+    *,
+    prompt_length: int,
+    completion_length: int,
+    too_long: str = "error",
+) -> tuple[list[Tokenized], TokenizeReport]:
+    """Tokenises examples so that each fits a prompt of `prompt_length` and completions of `completion_length` tokens.
+
+    A completion ends in exactly one end token; one that its chat template already wrote is not repeated.
+
+    Args:
+      too_long: "error" names the first example that does not fit; "drop" leaves such examples out; "truncate" cuts
+        prompts on the left (a begin token stays) and completions on the right (which then have no end token). Pairs
+        whose sides are equal after the cut are dropped.
+
+    Returns:
+      (tokenised examples in order, report of all counts).
+
+    Raises:
+      DataError: too long, no prompt token, optional fields or list lengths that only some examples have, nothing left.
+    """
+    if too_long not in ("error", "drop", "truncate"):
+        raise ValueError(f"too_long={too_long!r} is not one of error, drop, truncate")
+    if prompt_length < 1 or completion_length < 1:
+        raise ValueError(f"{prompt_length=} and {completion_length=} must be at least 1")
+    _check_uniform(examples)
+    kept: list[Tokenized] = []
+    dropped = equal = cut_prompts = cut_completions = longest_prompt = longest_completion = 0
+    for number, example in enumerate(examples):
+        prompt, completions, keep_first = _encode(example, tokenizer)
+        if not prompt:
+            raise DataError(
+                f"{example.where}: field 'prompt' has no tokens and the tokenizer adds no begin token; "
+                "must have one"
+            )
+        longest = max(map(len, completions))
+        longest_prompt, longest_completion = max(longest_prompt, len(prompt)), max(longest_completion, longest)
+        if len(prompt) > prompt_length or longest > completion_length:
+            if too_long == "error":
+                raise DataError(
+                    f"{example.where}: too long: prompt {len(prompt)} tokens (prompt_length={prompt_length}), "
+                    f"completion {longest} with end token (completion_length={completion_length}); raise the lengths "
+                    "or set too_long to 'drop' or 'truncate'"
+                )
+            if too_long == "drop":
+                dropped += 1
+                continue
+            shortened = [c[:completion_length] for c in completions]
+            if isinstance(example, Pair) and shortened[0] == shortened[1]:
+                equal += 1
+                continue
+            if len(prompt) > prompt_length:
+                cut_prompts += 1
+                # With a begin token in a prompt of one slot only, the last token says more than the begin token.
+                keep = keep_first if prompt_length > keep_first else 0
+                prompt = prompt[:keep] + prompt[len(prompt) - (prompt_length - keep) :]
+            cut_completions += sum(len(c) > completion_length for c in completions)
+            completions = shortened
+        kept.append(
+            Tokenized(
+                id=number,
+                prompt=np.asarray(prompt, np.int32),
+                completions=tuple(np.asarray(c, np.int32) for c in completions),
+                labels=getattr(example, "labels", None),
+                margin=getattr(example, "margin", None),
+                annotator_id=getattr(example, "annotator_id", None),
+                weight=example.weight,
+                where=example.where,
+            )
+        )
+    report = TokenizeReport(
+        examples=len(examples), kept=len(kept), dropped_too_long=dropped, dropped_equal_after_truncation=equal,
+        truncated_prompts=cut_prompts, truncated_completions=cut_completions,
+        longest_prompt=longest_prompt, longest_completion=longest_completion,
+        prompt_tokens=sum(len(e.prompt) for e in kept),
+        completion_tokens=sum(len(c) for e in kept for c in e.completions),
+    )  # fmt: skip
+    if not kept:
+        raise DataError(f"no example is left: {report}")
+    return kept, report
+
+
+def encode_prompt(prompt: str | Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+    """Token ids of a prompt alone, exactly as `tokenize` gives them: what a sampler starts from."""
+    chat = not isinstance(prompt, str)
+    text = tokenizer.render_chat(prompt, add_generation_prompt=True) if chat else prompt
+    return tokenizer.prefix_ids(chat) + tokenizer.encode(text)
+
+
+def _encode(example: Example, tokenizer: Tokenizer) -> tuple[list[int], list[list[int]], int]:
+    """(prompt ids, ids of every completion, how many first prompt ids are a begin token)."""
+    texts = {
+        Completion: lambda: (example.completion,),
+        Pair: lambda: (example.chosen, example.rejected),
+        Ranking: lambda: example.responses,
+    }[type(example)]()
+    if not isinstance(example.prompt, str):
+        opening = tokenizer.render_chat(example.prompt, add_generation_prompt=True)
+        texts = tuple(_rendered_answer(example, tokenizer, opening, text) for text in texts)
+    prompt = encode_prompt(example.prompt, tokenizer)
+    completions = [_end_once(tokenizer.encode(text), tokenizer) for text in texts]
+    return prompt, completions, int(prompt[:1] == [tokenizer.bos_id])
+
+
+def _rendered_answer(example: Example, tokenizer: Tokenizer, opening: str, answer: str) -> str:
+    whole = tokenizer.render_chat((*example.prompt, Message("assistant", answer)), add_generation_prompt=False)
+    if not whole.startswith(opening):
+        raise DataError(
+            f"{example.where}: the chat template writes the conversation before the answer differently with and "
+            "without the answer, so that it cannot be split into prompt and completion"
+        )
+    return whole[len(opening) :]
+
+
+def _end_once(ids: list[int], tokenizer: Tokenizer) -> list[int]:
+    """Ends in one end token. Templates often write white space after theirs, where sampling has already stopped."""
+    if tokenizer.eos_id in ids:
+        end = len(ids) - 1 - ids[::-1].index(tokenizer.eos_id)
+        if not tokenizer.decode(ids[end + 1 :]).strip():
+            return ids[: end + 1]
+    return [*ids, tokenizer.eos_id]
+
+
+def _check_uniform(examples: Sequence[Example]) -> None:
+    """A batch has a key for all rows or for none, and one number of sides."""
+    if not examples:
+        raise DataError("no examples to tokenise")
+    first = examples[0]
+    for example in examples:
+        if type(example) is not type(first):
+            raise DataError(
+                f"{example.where}: a {type(example).__name__} among examples that began with a {type(first).__name__} "
+                f"({first.where}); one data set holds one type"
+            )
+        for field in ("margin", "annotator_id", "weight"):
+            if (getattr(example, field, None) is None) != (getattr(first, field, None) is None):
+                lacks, has = (example, first) if getattr(example, field, None) is None else (first, example)
+                raise DataError(
+                    f"{lacks.where}: field {field!r} is missing but {has.where} has it; give it to all "
+                    "or to none"
+                )
+        if isinstance(example, Ranking) and len(example.responses) != len(first.responses):
+            raise DataError(
+                f"{example.where}: field 'responses' has {len(example.responses)} entries but {first.where} has "
+                f"{len(first.responses)}; all lists of a data set must have the same number"
+            )
+
+
+# Collating -----------------------------------------------------------------------------------------------------------
+
+
+def collate_trees(
+    examples: Sequence[Tokenized], prompt_length: int, completion_length: int, sides: int, *, pad_id: int = 0
+) -> Batch:
+    """Rows of one prompt and its `sides` completions: the tree layout of the module docstring."""
+    rows, columns = len(examples), prompt_length + sides * completion_length
+    batch = _empty(rows, columns, sides, completion_length, pad_id)
+    for b, example in enumerate(examples):
+        n = len(example.prompt)
+        if len(example.completions) != sides:
+            raise ValueError(f"{example.where}: {len(example.completions)} completions for {sides=}")
+        if not 1 <= n <= prompt_length or max(map(len, example.completions)) > completion_length:
+            raise ValueError(
+                f"{example.where}: does not fit {prompt_length=}, {completion_length=}; tokenize with "
+                "these"
+            )
+        block = slice(prompt_length - n, prompt_length)
+        batch["tokens"][b, block] = example.prompt
+        batch["positions"][b, block] = np.arange(n)
+        batch["segment_ids"][b, block] = BRANCHES
+        for s, completion in enumerate(example.completions):
+            start, m = prompt_length + s * completion_length, len(completion)
+            columns_of = np.arange(start, start + m)
+            batch["tokens"][b, columns_of] = completion
+            batch["positions"][b, columns_of] = n + np.arange(m)
+            batch["segment_ids"][b, columns_of] = BRANCHES + s + 1
+            batch["targets"][b, s, :m] = completion
+            # The first token of every side is predicted by the shared prompt's last token, the others by their left.
+            batch["predict_from"][b, s, :m] = np.concatenate([[prompt_length - 1], columns_of[:-1]])
+            batch["mask"][b, s, :m] = True
+            batch["last_index"][b, s] = start + m - 1
+        batch["ids"][b] = example.id
+    return batch | _optional(examples)
+
+
+def pack(examples: Sequence[Tokenized], length: int) -> list[tuple[Tokenized, ...]]:
+    """Distributes single-completion examples over rows of `length` columns: each to the first row with room.
+
+    Deterministic, and done once up front, so that a packed stream resumes as simply as any other. Pass the rows to the
+    pipeline in place of examples, with `collate_packed`.
+    """
+    rows: list[list[Tokenized]] = []
+    room = np.zeros(len(examples), np.int64)
+    for example in examples:
+        if len(example.completions) != 1:
+            raise ValueError(
+                f"{example.where}: packing takes one completion an example, got "
+                f"{len(example.completions)}"
+            )
+        if example.weight is not None:
+            raise ValueError(
+                f"{example.where}: packed rows have no place for a weight per example; use the tree "
+                "layout"
+            )
+        size = len(example.prompt) + len(example.completions[0])
+        if size > length:
+            raise DataError(f"{example.where}: prompt and completion have {size} tokens, more than a row of {length}")
+        fits = np.flatnonzero(room[: len(rows)] >= size)[:1]
+        index = int(fits[0]) if fits.size else len(rows)
+        if index == len(rows):
+            rows.append([])
+            room[index] = length
+        rows[index].append(example)
+        room[index] -= size
+    return [tuple(row) for row in rows]
+
+
+def collate_packed(rows: Sequence[Sequence[Tokenized]], length: int, *, pad_id: int = 0) -> Batch:
+    """Packed rows: examples side by side, each its own tree, positions from 0, completions scored, prompts not.
+
+    `ids` is the number of the first example of the row and `last_index` the last real column of the row.
+    """
+    batch = _empty(len(rows), length, 1, length, pad_id)
+    for b, row in enumerate(rows):
+        start = 0
+        for tree, example in enumerate(row, 1):
+            (completion,) = example.completions
+            n, m = len(example.prompt), len(completion)
+            if n < 1 or start + n + m > length:
+                raise ValueError(f"{example.where}: does not fit a row of {length} columns; pack with this length")
+            block, scored = slice(start, start + n + m), slice(start + n, start + n + m)
+            batch["tokens"][b, block] = np.concatenate([example.prompt, completion])
+            batch["positions"][b, block] = np.arange(n + m)
+            batch["segment_ids"][b, block] = tree * BRANCHES
+            batch["targets"][b, 0, scored] = completion
+            batch["predict_from"][b, 0, scored] = np.arange(start + n - 1, start + n + m - 1)
+            batch["mask"][b, 0, scored] = True
+            start += n + m
+        batch["last_index"][b, 0] = start - 1
+        batch["ids"][b] = row[0].id
+    return batch
+
+
+def pad_batch(batch: Batch, size: int) -> Batch:
+    """Adds rows up to `size` that count for nothing: valid False, all masked, weight 0, id -1.
+
+    Their tokens repeat the first row: attention over a row of nothing but padding has no finite value.
+    """
+    rows = len(batch["valid"])
+    if rows > size:
+        raise ValueError(f"a batch of {rows} rows does not fit {size=}")
+    source = np.concatenate([np.arange(rows), np.zeros(size - rows, np.int64)])
+    return blank_rows({key: value[source] for key, value in batch.items()}, np.arange(size) >= rows)
+
+
+def blank_rows(batch: Batch, blank: np.ndarray) -> Batch:
+    """The batch with the rows of `blank` (bool [B]) counting for nothing, as `pad_batch` says."""
+    batch = {key: value.copy() for key, value in batch.items()}
+    for key in ("targets", "predict_from", "mask", "valid", "weights"):
+        if key in batch:
+            batch[key][blank] = 0
+    batch["ids"][blank] = -1
+    return batch
+
+
+def lengths(batch: Batch, prompt_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """(prompt lengths [B], completion lengths [B, S]) of a tree batch, from its segment ids."""
+    rows, sides = batch["last_index"].shape
+    real = batch["segment_ids"] != 0
+    return real[:, :prompt_length].sum(1), real[:, prompt_length:].reshape(rows, sides, -1).sum(2)
+
+
+def unpack(batch: Batch, prompt_length: int | None = None) -> list[list[tuple[np.ndarray, list[np.ndarray]]]]:
+    """The (prompt, completions) token vectors of every tree of every row: undoes either way of collating.
+
+    `prompt_length` is given for tree rows and None for packed rows. Rows that only pad give an empty list.
+    """
+    out = []
+    for b in range(len(batch["tokens"])):
+        trees = []
+        segments, tokens = batch["segment_ids"][b], batch["tokens"][b]
+        if not batch["valid"][b]:
+            out.append(trees)
+            continue
+        if prompt_length is not None:
+            sides = range(1, batch["last_index"].shape[1] + 1)
+            trees.append((tokens[segments == BRANCHES], [tokens[segments == BRANCHES + s] for s in sides]))
+        else:
+            for tree in range(1, int(segments.max()) // BRANCHES + 1):
+                inside, scored = segments // BRANCHES == tree, batch["mask"][b, 0]
+                trees.append((tokens[inside & ~scored], [tokens[inside & scored]]))
+        out.append(trees)
+    return out
+
+
+def _empty(rows: int, columns: int, sides: int, slots: int, pad_id: int) -> Batch:
+    return {
+        "tokens": np.full((rows, columns), pad_id, np.int32),
+        "positions": np.zeros((rows, columns), np.int32),
+        "segment_ids": np.zeros((rows, columns), np.int32),
+        "targets": np.zeros((rows, sides, slots), np.int32),
+        "predict_from": np.zeros((rows, sides, slots), np.int32),
+        "mask": np.zeros((rows, sides, slots), bool),
+        "last_index": np.zeros((rows, sides), np.int32),
+        "ids": np.zeros(rows, np.int32),
+        "valid": np.ones(rows, bool),
+    }
+
+
+def _optional(examples: Sequence[Tokenized]) -> Batch:
+    keys = (("labels", "labels", np.float32), ("margins", "margin", np.float32),
+            ("annotator_ids", "annotator_id", np.int32), ("weights", "weight", np.float32))  # fmt: skip
+    return {
+        key: np.asarray([getattr(e, field) for e in examples], dtype)
+        for key, field, dtype in keys
+        if examples and getattr(examples[0], field) is not None
+    }
