@@ -30,7 +30,7 @@ class Samples(NamedTuple):
 def _upper(order: Array, weights: Array, target: Array | float) -> Array:
     """True on the fewest largest entries of each row whose weights sum to `target` or more (all of them if none do).
 
-    Bisects the 32 bits of the threshold: 32 masked sums, where a sort of the vocabulary takes 25 times as long on a CPU.
+    Bisects the 32 bits of the threshold: 32 masked sums, a small part of a sort of the vocabulary on a CPU.
     """
 
     def refine(i, threshold):
