@@ -2,7 +2,8 @@
 
 An objective is `{kernel_name: {"weight": 1.0, "side": "chosen", "reduction": "token_mean", **hyperparameters}}`, the name
 looked up in `alignment.losses`; metrics are the same without weights, looked up in `alignment.metrics`. `weight`, `side`
-and `reduction` (and `reduction_length` for the reduction `constant`) are the only keys that are not hyperparameters.
+and `reduction` (and `reduction_length` for the reduction `constant`) are the only keys that are not hyperparameters, but
+for `kernel`: an entry may carry a name of its own and say there which kernel it is, so that one kernel serves twice.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from alignment import statistics
 from alignment.losses import reductions
 from alignment.losses.stateful import StatefulKernel
 
-RESERVED = ("weight", "side", "reduction", "reduction_length")
+RESERVED = ("kernel", "weight", "side", "reduction", "reduction_length")
 
 
 class Term(NamedTuple):
@@ -38,7 +39,8 @@ class Term(NamedTuple):
 
 
 def _lookup(name: str, namespace: ModuleType, kind: str) -> Callable[..., Any] | StatefulKernel:
-    public = sorted(n for n in namespace.__all__ if callable(getattr(namespace, n)) or _is_method(getattr(namespace, n)))
+    own = [n for n, x in vars(namespace).items() if getattr(x, "__module__", None) == namespace.__name__]
+    public = sorted(n for n in getattr(namespace, "__all__", own) if n[0] != "_")
     if name not in public:
         nearest = difflib.get_close_matches(name, public, n=3, cutoff=0.5) or public
         raise ValueError(f"config.{kind}.{name}: no such kernel in {namespace.__name__}; nearest: {', '.join(nearest)}")
@@ -65,7 +67,7 @@ def _dummy(name: str) -> jax.ShapeDtypeStruct:
 
 def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, sides, columns) -> Term:
     where = f"config.{kind}.{name}"
-    found = _lookup(name, namespace, kind)
+    found = _lookup(settings.get("kernel", name), namespace, kind)
     method = found if _is_method(found) else None
     kernel = method.loss if method else found
     side = settings.get("side", "")

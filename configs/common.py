@@ -1,0 +1,112 @@
+"""Every key of a fine-tuning run with its default; the other configs start here and say only what differs."""
+
+from ml_collections import ConfigDict
+
+# Sections whose keys are names of kernels, of their hyperparameters or of columns, and so are not fixed here.
+FREE = ("objective", "metrics", "before", "data.columns")
+
+
+def base() -> ConfigDict:
+    """The smallest complete config: no objective yet."""
+    config = ConfigDict()
+    config.seed = 0
+    config.distributed = False  # True: jax.distributed.initialize() first, one process per host
+    config.before = ConfigDict()  # a whole config whose trained parameters this run starts from; empty: none
+
+    config.data = ConfigDict()
+    config.data.source = "corpus"  # "corpus" (generated), *.jsonl, *.parquet, a TFDS directory or tfds:NAME
+    config.data.eval_source = ""  # as source; "": the corpus' test split, none for other sources
+    config.data.kind = "pairs"  # completion | chat | pairs | lists
+    config.data.split = "train"  # of TFDS
+    config.data.eval_split = "test"
+    config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
+    config.data.tokenizer = ""  # "": the model's directory if it has one, else bytes; or a directory
+    config.data.prompt_length = 32
+    config.data.completion_length = 64
+    config.data.too_long = "error"  # error | drop | truncate; what is dropped or cut is counted and printed
+    config.data.on_invalid = "error"  # error | drop, for unusable records
+    config.data.packed = False  # several examples per row (completion and chat only)
+    config.data.packed_length = 512
+    config.data.batch_size = 64  # rows of the global batch
+    config.data.corpus_size = 4096
+    config.data.corpus_eval_size = 256
+    config.data.label_noise = 0.0  # share of flipped pairs in the corpus' training split
+
+    config.model = ConfigDict()
+    config.model.hugging_face = ""  # a checkpoint directory; "": a new model of the sizes below
+    config.model.hidden_size = 128
+    config.model.intermediate_size = 352
+    config.model.num_layers = 3
+    config.model.num_heads = 4
+    config.model.num_kv_heads = 2
+    config.model.tie_word_embeddings = True
+    config.model.reward_heads = 0
+    config.model.dtype = "float32"  # of the computation; parameters and optimizer stay float32
+    config.model.remat = "none"  # none | dots | full
+
+    config.objective = ConfigDict()  # kernel of alignment.losses -> {weight, side, reduction, hyperparameters}
+    config.metrics = ConfigDict()  # function of alignment.metrics -> the same without weight
+    config.precompute_reference = False  # store the reference's log-probs once instead of scoring in every step
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "cosine"  # constant | cosine | linear
+    config.optimizer.warmup_steps = 20
+    config.optimizer.final_fraction = 0.1  # of the peak, at the last step
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.95
+    config.optimizer.eps = 1e-8
+    config.optimizer.weight_decay = 0.0
+    config.optimizer.clip_norm = 1.0  # 0: no clipping
+
+    config.training = ConfigDict()
+    config.training.steps = 200
+    config.training.accumulate = 1  # micro-batches per step
+    config.training.vocabulary_chunk = 0  # entries per chunk of the scoring pass; 0: about 8 million logits at a time
+    config.training.temperature = 1.0  # logits are divided by it before scoring
+    config.training.log_every = 10
+    config.training.eval_every = 100
+    config.training.max_skipped_in_a_row = 5  # steps with a non-finite loss or gradient before the run stops
+
+    config.checkpoints = ConfigDict()
+    config.checkpoints.every = 100
+    config.checkpoints.keep_last = 1
+    config.checkpoints.best_metric = ""  # an evaluation metric, e.g. "reward_accuracy"; its best step is kept too
+    config.checkpoints.best_mode = "max"  # max | min
+    config.checkpoints.export_hugging_face = True  # write WORKDIR/hugging_face at the end
+
+    config.mesh = ConfigDict()
+    config.mesh.data = -1  # -1: the devices that are left
+    config.mesh.fsdp = 1
+    config.mesh.tensor = 1
+
+    config.gold = ConfigDict()  # only with the generated corpus: samples scored by its true reward
+    config.gold.samples = 512
+    config.gold.temperature = 1.0
+    return config
+
+
+def sft() -> ConfigDict:
+    """Supervised fine-tuning on the corpus' demonstrations."""
+    config = base()
+    config.data.kind = "completion"
+    config.data.batch_size = 64
+    config.objective = ConfigDict({"sft": {"weight": 1.0, "reduction": "token_mean"}})
+    config.metrics = ConfigDict({"token_nll": {}})
+    config.optimizer.learning_rate = 2e-3
+    config.training.steps = 400
+    config.checkpoints.every = 200
+    config.training.eval_every = 200
+    config.checkpoints.export_hugging_face = False
+    return config
+
+
+def preference(**objective) -> ConfigDict:
+    """An objective on pairs, starting from the model that `sft` trains; that model is also the reference."""
+    config = base()
+    config.before = sft()
+    config.objective = ConfigDict(objective)
+    pair = {"reward_accuracy": {}, "chosen_logp": {}, "rejected_logp": {}}
+    config.metrics = ConfigDict(pair)
+    config.optimizer.learning_rate = 3e-4
+    return config

@@ -1,0 +1,7 @@
+"""SFT."""
+
+from configs import common
+
+
+def get_config():
+    return common.sft()

@@ -1,0 +1,573 @@
+"""Fine-tunes a language model on offline data: demonstrations, preference pairs, ranked lists.
+
+    python -m experiments.finetune --config=configs/dpo.py --workdir=DIR [--config.objective.dpo.beta=0.2 ...]
+
+The same command resumes a run that was stopped or killed. WORKDIR receives checkpoints/, metrics.jsonl, tensorboard/,
+curves.png and, at the end, hugging_face/ (a checkpoint that transformers loads).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import ConfigDict, config_flags
+
+import alignment.losses
+import alignment.metrics
+from alignment import objective, statistics
+from alignment.data import DataError, corpus, formats, pipeline, rows, tokenizers
+from alignment.decoding import sampler
+from alignment.models import decoder, hugging_face
+from alignment.training import checkpoints, mesh, optimizer, state, step
+from alignment.training import logging as metrics_log
+from configs import common
+
+
+class RunStopped(RuntimeError):
+    """The run cannot go on; the message says why and where the details are."""
+
+
+# --- the config ------------------------------------------------------------------------------------------------------
+
+
+def check_keys(config: Mapping, allowed: Mapping, path: str = "config") -> None:
+    """ValueError for a key that nothing reads, or one that is missing, with the nearest that exists."""
+    for key in config:
+        here = f"{path}.{key}"
+        if key not in allowed:
+            near = difflib.get_close_matches(key, list(allowed), n=3, cutoff=0.5) or sorted(allowed)
+            raise ValueError(f"{here}: unknown key; nearest: {', '.join(near)}")
+        if isinstance(allowed[key], Mapping) and here.removeprefix("config.") not in common.FREE:
+            if not isinstance(config[key], Mapping):
+                raise ValueError(f"{here}: is a section, got {config[key]!r}")
+            check_keys(config[key], allowed[key], here)
+    if missing := [k for k in allowed if k not in config]:
+        raise ValueError(f"{path}.{missing[0]}: missing; start the config from configs/common.py")
+
+
+def check_numbers(config: ConfigDict) -> None:
+    for key in ("steps", "accumulate", "log_every", "eval_every", "max_skipped_in_a_row"):
+        if config.training[key] < 1:
+            raise ValueError(f"config.training.{key}: must be at least 1, got {config.training[key]}")
+    if config.checkpoints.every < 1 or config.checkpoints.keep_last < 1:
+        raise ValueError("config.checkpoints: every and keep_last must be at least 1")
+    if config.checkpoints.best_metric and config.checkpoints.every % config.training.eval_every:
+        raise ValueError(
+            f"config.checkpoints.every: {config.checkpoints.every} must be a multiple of config.training.eval_every "
+            f"({config.training.eval_every}) when best_metric is set, so that every checkpoint has been evaluated"
+        )
+    if not config.objective:
+        raise ValueError("config.objective: empty; name at least one kernel of alignment.losses")
+
+
+# --- the data --------------------------------------------------------------------------------------------------------
+
+
+class Data(NamedTuple):
+    tokenizer: Any
+    train: list
+    evaluation: list
+    sides: tuple[str, ...]
+    columns: tuple[str, ...]
+    collate: Any
+
+
+def load_data(config: ConfigDict) -> Data:
+    data = config.data
+    directory = data.tokenizer or config.model.hugging_face
+    tokenizer = tokenizers.HuggingFaceTokenizer(directory) if directory else tokenizers.ByteTokenizer()
+    if data.kind not in formats.KINDS:
+        raise ValueError(f"config.data.kind: {data.kind!r} is not one of {', '.join(formats.KINDS)}")
+
+    def read(source: str, split: str, size: int, noise: float) -> list:
+        if source != "corpus":
+            return formats.read(source, data.kind, split=split, columns=dict(data.columns), on_invalid=data.on_invalid)
+        corpus_split = "train" if split == data.split else "test"
+        records = corpus.generate(data.kind, size, config.seed, label_noise=noise, split=corpus_split)
+        return formats.from_records(records, data.kind, f"corpus/{corpus_split}")
+
+    def tokenised(examples: list, what: str) -> list:
+        out, report = rows.tokenize(
+            examples,
+            tokenizer,
+            prompt_length=data.prompt_length,
+            completion_length=data.completion_length,
+            too_long=data.too_long,
+        )
+        say(f"{what}: {report}")
+        return out
+
+    train = tokenised(read(data.source, data.split, data.corpus_size, data.label_noise), "training data")
+    eval_source = data.eval_source or ("corpus" if data.source == "corpus" else "")
+    held_out = read(eval_source, data.eval_split, data.corpus_eval_size, 0.0) if eval_source else []
+    evaluation = tokenised(held_out, "evaluation data") if held_out else []
+
+    completions = len(train[0].completions)
+    sides = {1: ("",), 2: ("chosen", "rejected")}.get(completions, ("responses",))
+    if train[0].labels is not None:
+        sides = ("responses",)
+    if data.packed:
+        if completions != 1:
+            raise ValueError("config.data.packed: packing is for one completion per example, not for pairs or lists")
+        if config.precompute_reference:
+            raise ValueError("config.precompute_reference: packed rows hold several examples; set config.data.packed=False")
+        train, evaluation = rows.pack(train, data.packed_length), rows.pack(evaluation, data.packed_length)
+        collate = functools.partial(rows.collate_packed, length=data.packed_length, pad_id=tokenizer.pad_id)
+        say(f"packed into {len(train)} rows of {data.packed_length} tokens")
+    else:
+        collate = functools.partial(
+            rows.collate_trees,
+            prompt_length=data.prompt_length,
+            completion_length=data.completion_length,
+            sides=completions,
+            pad_id=tokenizer.pad_id,
+        )
+    columns = tuple(k for k in collate(train[:1]) if k in statistics.LABELS)
+    return Data(tokenizer, train, evaluation, sides, columns, collate)
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+def build_model(config: ConfigDict, vocab_size: int) -> tuple[decoder.Model, dict | None]:
+    """The model, and its parameters on the host if they come from a Hugging Face directory."""
+    settings, data = config.model, config.data
+    context = data.packed_length if data.packed else data.prompt_length + data.completion_length
+    run_time = {"dtype": settings.dtype, "remat": settings.remat, "reward_heads": settings.reward_heads}
+    if settings.hugging_face:
+        loaded, params = hugging_face.load(settings.hugging_face, dtype="float32")
+        if vocab_size > loaded.vocab_size:
+            raise ValueError(
+                f"config.model.hugging_face: {settings.hugging_face} has {loaded.vocab_size} token embeddings, its "
+                f"tokenizer {vocab_size} tokens"
+            )
+        if context > loaded.max_position_embeddings:
+            raise ValueError(
+                f"config.data: prompt and completion of {context} tokens exceed the model's context of "
+                f"{loaded.max_position_embeddings} (max_position_embeddings in {settings.hugging_face}/config.json)"
+            )
+        return decoder.build(dataclasses.replace(loaded, **run_time)), params
+    sizes = {k: settings[k] for k in ("hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads")}
+    model_config = decoder.DecoderConfig(
+        vocab_size=vocab_size,
+        tie_word_embeddings=settings.tie_word_embeddings,
+        max_position_embeddings=max(context, 512),
+        **sizes,
+        **run_time,
+    )
+    return decoder.build(model_config), None
+
+
+def describe_model(config: decoder.DecoderConfig) -> dict:
+    """What must agree for a checkpoint to fit; how it is computed may differ between runs."""
+    fields = dataclasses.asdict(config)
+    return checkpoints.as_json({k: v for k, v in fields.items() if k not in ("dtype", "remat", "scan_layers")})
+
+
+def initial_params(model: decoder.Model, given: dict | None, seed: int, device_mesh) -> Any:
+    """Parameters placed on the mesh: drawn from the seed, with what a checkpoint gives in their place."""
+    key = jax.random.key(seed)
+    shapes = jax.eval_shape(model.init, key)
+    shardings = mesh.parameter_sharding(device_mesh, shapes)
+    params = jax.jit(model.init, out_shardings=shardings)(key)
+    if given is None:
+        return params
+    placed = jax.tree_util.tree_map_with_path(
+        lambda path, drawn, s: jax.device_put(_at(given, path).astype(drawn.dtype), s) if _at(given, path) is not None else drawn,
+        params,
+        shardings,
+    )
+    return placed
+
+
+def _at(tree: Mapping, path: tuple) -> Any:
+    for key in path:
+        tree = tree.get(key.key) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
+    """Runs the config this one starts from (or finds it finished) and returns its parameters on this run's mesh."""
+    run(config.before, workdir / "before")
+    before_model = decoder.build(dataclasses.replace(model.config, reward_heads=config.before.model.reward_heads))
+    shapes = jax.eval_shape(before_model.init, jax.random.key(0))
+    abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes))
+    return checkpoints.restore_params(workdir / "before" / "checkpoints", abstract, describe_model(before_model.config))
+
+
+# --- the reference ---------------------------------------------------------------------------------------------------
+
+
+def stored_reference(path: Path, model, params, examples: list, data: Data, config: ConfigDict, device_mesh) -> dict[int, np.ndarray]:
+    """Token log-probs of the reference by example id, computed once and kept in a file beside the run."""
+    if path.exists():
+        with np.load(path, allow_pickle=False) as stored:
+            if set(stored["ids"].tolist()) == {e.id for e in examples}:
+                return dict(zip(stored["ids"].tolist(), stored["token_logps"], strict=True))
+        say(f"{path} is of other data; scoring the reference again")
+
+    @jax.jit
+    def score(params, batch):
+        _, hidden = statistics.completion_hidden(model, params, batch)
+        return statistics.token_statistics(
+            ("token_logps",),
+            hidden,
+            model.head(params),
+            batch["targets"],
+            batch["mask"],
+            chunk_size=config.training.vocabulary_chunk or None,
+            logit_softcap=model.config.logit_softcap,
+            temperature=config.training.temperature,
+        )["token_logps"]
+
+    if jax.process_count() > 1:
+        raise ValueError("config.precompute_reference: one process only for now; leave it False on several hosts")
+    table: dict[int, np.ndarray] = {}
+    batches = pipeline.evaluation_batches(examples, batch_size=config.data.batch_size, collate=data.collate)
+    for batch in batches:
+        logps = np.asarray(score(params, mesh.put_batch(device_mesh, batch)))
+        table |= {int(i): row for i, row, ok in zip(batch["ids"], logps, batch["valid"], strict=True) if ok}
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez(temporary, ids=np.array(list(table)), token_logps=np.stack(list(table.values())))
+    temporary.replace(path)
+    say(f"reference log-probs of {len(table)} examples stored in {path}")
+    return table
+
+
+def join_reference(batch: dict, table: Mapping[int, np.ndarray] | None) -> dict:
+    if table is None:
+        return batch
+    nothing = np.zeros(batch["targets"].shape[1:], np.float32)
+    return batch | {"reference_token_logps": np.stack([table.get(int(i), nothing) for i in batch["ids"]])}
+
+
+# --- the gold reward of the generated corpus -------------------------------------------------------------------------
+
+
+def sample_gold(model, params, data: Data, config: ConfigDict) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Samples completions of held-out prompts; returns prompts, gold rewards of the samples and of demonstrations."""
+    rng = np.random.default_rng(12345)
+    held_out = corpus.prompts("test")
+    prompts = [held_out[i % len(held_out)] for i in range(config.gold.samples)]
+    width = config.data.prompt_length
+    tokens = np.full((len(prompts), width), data.tokenizer.pad_id, np.int32)
+    mask = np.zeros(tokens.shape, bool)
+    for row, prompt in enumerate(prompts):
+        ids = rows.encode_prompt(prompt, data.tokenizer)
+        tokens[row, width - len(ids) :], mask[row, width - len(ids) :] = ids, True
+    samples = sampler.sample(
+        model,
+        params,
+        jnp.asarray(tokens),
+        jnp.asarray(mask),
+        jax.random.key(7),
+        max_new_tokens=config.data.completion_length,
+        temperature=config.gold.temperature,
+        eos_id=data.tokenizer.eos_id,
+        pad_id=data.tokenizer.pad_id,
+    )
+    out, keep = np.asarray(samples.tokens), np.asarray(samples.mask)
+    texts = [data.tokenizer.decode([int(t) for t in o[k] if t != data.tokenizer.eos_id]) for o, k in zip(out, keep, strict=True)]
+    rewards = np.array([corpus.gold_reward(p, t) for p, t in zip(prompts, texts, strict=True)])
+    opponents = np.array([corpus.gold_reward(p, corpus.demonstration(p, rng)) for p in prompts])
+    return texts, rewards, opponents
+
+
+def win_rate(rewards: np.ndarray, opponents: np.ndarray) -> float:
+    return float(np.mean((rewards > opponents) + 0.5 * (rewards == opponents)))
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+def say(line: str) -> None:
+    if jax.process_index() == 0:
+        print(line, flush=True)
+
+
+def check_writable(workdir: Path) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / f".write-test-{os.getpid()}"
+        probe.write_bytes(b"\0" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise RunStopped(f"--workdir={workdir}: cannot write there: {error.strerror or error}") from error
+
+
+def evaluate(evaluation, params, frozen_params, method_state, batches, table, device_mesh, terms) -> dict[str, float]:
+    """Means over the whole evaluation set: sums and weights added up, divided once."""
+    sums: dict[str, float] = {}
+    weights: dict[str, float] = {}
+    for batch in batches:
+        got = evaluation(params, frozen_params, method_state, mesh.put_batch(device_mesh, join_reference(batch, table)))
+        for total, part in zip((sums, weights), got, strict=True):
+            for key, value in part.items():
+                total[key] = total.get(key, 0.0) + float(value)
+    means = {k: sums[k] / weights[k] if weights[k] else float("nan") for k in sums}
+    loss = sum(t.weight * means[t.name] for t in terms)
+    return {"loss": loss} | {k: v for k, v in means.items() if len(terms) > 1 or k != terms[0].name}
+
+
+def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """One run from data to checkpoint; returns what it prints at the end."""
+    name = "+".join(config.objective)
+    check_keys(config, common.base())
+    check_numbers(config)
+    check_writable(workdir)
+
+    # --- mesh
+    device_mesh = mesh.make_mesh(config.mesh)
+    mesh.check_batch(device_mesh, config.data.batch_size, config.training.accumulate)
+
+    # --- data
+    data = load_data(config)
+    by_process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    stream = pipeline.training_batches(
+        data.train, batch_size=config.data.batch_size, seed=config.seed, collate=data.collate, **by_process
+    )
+    evaluation_batches = (
+        pipeline.evaluation_batches(data.evaluation, batch_size=config.data.batch_size, collate=data.collate, **by_process)
+        if data.evaluation
+        else []
+    )
+
+    # --- objective
+    terms = objective.bind(config.objective.to_dict(), alignment.losses, "objective", data.sides, data.columns)
+    metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, data.columns)
+    names = [n for n in objective.names_of((*terms, *metrics)) if n != "state"]
+    needs = statistics.needs_of(names)
+    if "teacher" in needs.models:
+        raise ValueError("config.objective: a term asks for a teacher; this script has only the policy and its reference")
+    if needs.reward_head and not config.model.reward_heads:
+        raise ValueError("config.model.reward_heads: the objective reads a reward head; set it to 1")
+    if unread := sorted(set(data.columns) - set(names)):
+        say(f"columns of the data that no kernel reads: {', '.join(unread)}")
+
+    # --- model
+    model, given = build_model(config, data.tokenizer.vocab_size)
+    if config.before:
+        given = params_before(config, workdir, model, device_mesh)
+        say(f"{name}: starting from the parameters in {workdir / 'before'}")
+    params = initial_params(model, given, config.seed, device_mesh)
+    frozen_params, frozen_models, train_table, eval_table = {}, {}, None, None
+    if config.precompute_reference:
+        beyond = (needs.policy & statistics.pairwise_names()) | (needs.frozen.get("reference", frozenset()) - {"token_logps"})
+        if beyond:
+            raise ValueError(f"config.precompute_reference: log-probs alone cannot serve {', '.join(sorted(beyond))}")
+        if "reference" not in needs.models:
+            raise ValueError("config.precompute_reference: no kernel of this objective asks for a reference")
+        store = functools.partial(stored_reference, model=model, params=params, data=data, config=config, device_mesh=device_mesh)
+        train_table = store(workdir / "reference_train.npz", examples=data.train)
+        eval_table = store(workdir / "reference_eval.npz", examples=data.evaluation) if data.evaluation else None
+    elif "reference" in needs.models:
+        frozen_params, frozen_models = {"reference": jax.tree.map(jnp.copy, params)}, {"reference": model}
+
+    # --- optimizer and step
+    tx, rate = optimizer.make(config.optimizer, config.training.steps)
+    losses = step.make_losses(
+        model,
+        frozen_models,
+        terms,
+        metrics,
+        data.sides,
+        chunk_size=config.training.vocabulary_chunk or None,
+        temperature=config.training.temperature,
+    )
+    make_state = functools.partial(state.create, optimizer=tx, method_state=objective.initial_states(terms))
+    abstract = jax.eval_shape(lambda p: make_state(p, rng=jax.random.key(config.seed + 1)), params)
+    shardings = mesh.parameter_sharding(device_mesh, abstract)
+    train_state = jax.jit(lambda p: make_state(p, rng=jax.random.key(config.seed + 1)), out_shardings=shardings)(params)
+    del params
+    frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen_params)
+    train_step = jax.jit(
+        step.make_step(losses, terms, metrics, data.sides, tx, accumulate=config.training.accumulate),
+        in_shardings=(shardings, frozen_shardings, mesh.batch_sharding(device_mesh)),
+        out_shardings=(shardings, mesh.replicated(device_mesh)),
+        donate_argnums=0,
+    )
+    evaluation = jax.jit(step.make_evaluation(losses, terms, metrics, data.sides), out_shardings=mesh.replicated(device_mesh))
+
+    # --- gold reward before
+    result: dict[str, Any] = {"name": name}
+    with_gold = config.data.source == "corpus" and config.gold.samples > 0
+    if with_gold:
+        _, rewards_before, opponents = sample_gold(model, train_state.params, data, config)
+        result["win_rate_before"] = win_rate(rewards_before, opponents)
+
+    # --- restore
+    description = {
+        "model": describe_model(model.config),
+        "objective": checkpoints.as_json(
+            {"terms": config.objective.to_dict(), "seed": config.seed}
+            | {k: config.data[k] for k in ("source", "kind", "batch_size", "prompt_length", "completion_length", "packed")}
+        ),
+    }
+    manager = checkpoints.open_manager(
+        workdir / "checkpoints",
+        keep_last=config.checkpoints.keep_last,
+        best_metric=config.checkpoints.best_metric,
+        best_mode=config.checkpoints.best_mode,
+    )
+    first = manager.latest_step() or 0
+    if first:
+        abstract = checkpoints.abstract(abstract, shardings)
+        train_state = checkpoints.restore(manager, first, abstract, stream, description)
+        say(f"{name}: going on from step {first} in {workdir / 'checkpoints'}")
+
+    # --- loop
+    stop = StopOnSignal()
+    log = metrics_log.MetricsLog(workdir, first) if jax.process_index() == 0 else None
+    progress = metrics_log.Progress(name, config.training.steps, first, config.training.log_every)
+    last_evaluation: dict[str, float] = {}
+    ids: list[list[int]] = []
+
+    def check_finite(logs) -> None:
+        if int(logs["skipped_in_a_row"]) >= config.training.max_skipped_in_a_row:
+            path = workdir / "nonfinite.json"
+            path.write_text(json.dumps({"last_step": int(at), "batches_of_example_ids": ids}, indent=1))
+            raise RunStopped(
+                f"{name} step {at}: loss or gradient was not finite {int(logs['skipped_in_a_row'])} steps in a row; the "
+                f"batches' example ids are in {path}"
+            )
+
+    at = first
+    previous = None
+    began, tokens_since = time.monotonic(), 0
+    try:
+        for at in range(first + 1, config.training.steps + 1):
+            batch = join_reference(next(stream), train_table)
+            tokens = int((batch["segment_ids"] != 0).sum()) * jax.process_count()
+            ids = [*ids, batch["ids"].tolist()][-config.training.max_skipped_in_a_row :]
+            train_state, logs = train_step(train_state, frozen_params, mesh.put_batch(device_mesh, batch))
+            # The step before this one has finished by now or nearly so: looking at it does not hold this one up.
+            if previous is not None:
+                check_finite(previous)
+            previous = logs
+            tokens_since += tokens
+            values = None
+            if at % config.training.log_every == 0 or at == config.training.steps:
+                values = {k: float(v) for k, v in logs.items()}
+                values["learning_rate"] = float(rate(at - 1))
+                seconds = time.monotonic() - began
+                values["tokens_per_second"] = tokens_since / seconds
+                began, tokens_since = time.monotonic(), 0
+                if log:
+                    log.write(at, values)
+            progress.advance(at, tokens, values)
+            if evaluation_batches and (at % config.training.eval_every == 0 or at == config.training.steps):
+                last_evaluation = evaluate(
+                    evaluation, train_state.params, frozen_params, train_state.method_state, evaluation_batches, eval_table,
+                    device_mesh, terms,
+                )  # fmt: skip
+                if log:
+                    log.write(at, last_evaluation, "eval")
+                began, tokens_since = time.monotonic(), 0
+            stopping = stop.requested()
+            if at % config.checkpoints.every == 0 or at == config.training.steps or stopping:
+                check_finite(logs)
+                best = config.checkpoints.best_metric
+                if best and best not in last_evaluation and not stopping:
+                    raise ValueError(f"config.checkpoints.best_metric: {best!r} is not among {sorted(last_evaluation)}")
+                checkpoints.save(manager, at, train_state, stream, description, last_evaluation or None)
+            if stopping:
+                checkpoints.wait(manager)
+                say(f"{name}: stopped by SIGTERM at step {at}, checkpoint saved in {workdir / 'checkpoints'}; "
+                    "run the same command again to go on")  # fmt: skip
+                raise SystemExit(0)
+        checkpoints.wait(manager)
+    finally:
+        stop.restore()
+        progress.close()
+        if log:
+            log.close()
+        manager.close()
+
+    # --- results
+    result["evaluation"] = last_evaluation
+    result["steps"], result["skipped"] = at, int(train_state.skipped)
+    result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.steps))
+    result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
+    if with_gold:
+        texts, rewards, opponents = sample_gold(model, train_state.params, data, config)
+        result["win_rate_after"] = win_rate(rewards, opponents)
+        result["gold_before"], result["gold_after"] = float(rewards_before.mean()), float(rewards.mean())
+        result["samples"] = texts[:3]
+    if jax.process_index() == 0:
+        metrics_log.draw_curves(metrics_log.read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png", name)
+    if config.checkpoints.export_hugging_face and not config.model.reward_heads:
+        hugging_face.save(workdir / "hugging_face", model.config, jax.device_get(train_state.params))
+        result["hugging_face"] = str(workdir / "hugging_face")
+    report(result)
+    return result
+
+
+def report(result: Mapping[str, Any]) -> None:
+    say(f"\n{result['name']}: {result['steps']} steps, {result['skipped']} skipped")
+    if result["evaluation"]:
+        say("  evaluation    " + "  ".join(f"{k} {v:.4f}" for k, v in result["evaluation"].items()))
+    if "win_rate_after" in result:
+        say(
+            f"  gold win rate against demonstrations: {result['win_rate_before']:.3f} before, "
+            f"{result['win_rate_after']:.3f} after (mean gold reward {result['gold_before']:.2f} -> {result['gold_after']:.2f})"
+        )
+    for key in ("checkpoint", "metrics", "curves", "hugging_face"):
+        if key in result:
+            say(f"  {key:13} {result[key]}")
+
+
+class StopOnSignal:
+    """Remembers a SIGTERM until the loop asks; on several hosts all agree before any of them stops."""
+
+    def __init__(self):
+        self._signalled = False
+        self._old = signal.signal(signal.SIGTERM, self._remember)
+
+    def _remember(self, *_):
+        self._signalled = True
+
+    def requested(self) -> bool:
+        if jax.process_count() == 1:
+            return self._signalled
+        from jax.experimental import multihost_utils
+
+        return bool(np.any(multihost_utils.process_allgather(np.array(self._signalled))))
+
+    def restore(self) -> None:
+        signal.signal(signal.SIGTERM, self._old)
+
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and figures go; the same one resumes.")
+
+
+def main(_) -> None:
+    absl_logging.set_verbosity(absl_logging.WARNING)  # orbax tells twenty lines about every checkpoint
+    try:
+        if _CONFIG.value.get("distributed"):
+            jax.distributed.initialize()
+        run(_CONFIG.value, Path(_WORKDIR.value))
+    except (ValueError, DataError, OSError, checkpoints.CheckpointError, hugging_face.CheckpointError, RunStopped) as error:
+        if os.environ.get("ALIGNMENT_TRACEBACK"):
+            raise
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)
