@@ -1,8 +1,8 @@
 """A TFDS builder that turns JSONL preference pairs into array_record, without TensorFlow.
 
-    from alignment.data import builder, formats
-    directory = builder.prepare({"train": "pairs_train.jsonl", "test": "pairs_test.jsonl"}, data_dir)
-    examples = formats.read(directory, "pairs", split="train")
+from alignment.data import builder, formats
+directory = builder.prepare({"train": "pairs_train.jsonl", "test": "pairs_test.jsonl"}, data_dir)
+examples = formats.read(directory, "pairs", split="train")
 """
 
 import dataclasses
@@ -17,37 +17,33 @@ import tensorflow_datasets as tfds
 from alignment.data import formats
 
 
-@dataclasses.dataclass  # its base is not frozen, so it cannot be
-class Files(tfds.core.BuilderConfig):
-    """Which JSONL file makes which split: ((split, path), ...)."""
-
-    splits: tuple[tuple[str, str], ...] = ()
-
-
 class PreferencePairs(tfds.core.GeneratorBasedBuilder):
-    """Pairs of one prompt; optional fields (margin, annotator_id, weight) are kept when the first example has them."""
+    """Pairs of one prompt; optional fields (margin, annotator_id, weight) are kept when the first example has them.
+
+    A `config_name` tells several data sets in one data_dir apart (then `tfds:preference_pairs/CONFIG_NAME`).
+    Floats are stored in float32, the precision in which a batch carries them anyway.
+    """
 
     # TFDS would look for checksum files beside this one, through a package that it does not declare.
     url_infos: ClassVar[dict[str, Any]] = {}
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, *, files: Mapping[str, str | os.PathLike], config_name: str = "default", **kwargs: Any):
+    def __init__(self, *, files: Mapping[str, str | os.PathLike], config_name: str | None = None, **kwargs: Any):
         if not files:
             raise ValueError("files must name at least one split")
         self._examples = {split: formats.read(path, "pairs") for split, path in files.items()}
         first = next(iter(self._examples.values()))[0]
         self._chat = not isinstance(first.prompt, str)
         self._optional = [field for field in ("margin", "annotator_id", "weight") if getattr(first, field) is not None]
-        splits = tuple((split, os.fspath(path)) for split, path in files.items())
         # TFDS would write tfrecord by default, and that needs TensorFlow.
         kwargs = {"file_format": "array_record"} | kwargs
-        super().__init__(config=Files(name=config_name, splits=splits), **kwargs)
+        super().__init__(config=config_name and tfds.core.BuilderConfig(name=config_name), **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
         text = tfds.features.Text()
         prompt = tfds.features.Sequence({"role": text, "content": text}) if self._chat else text
-        optional = {"margin": tfds.features.Scalar(np.float64), "annotator_id": tfds.features.Scalar(np.int32),
-                    "weight": tfds.features.Scalar(np.float64)}  # fmt: skip
+        optional = {"margin": tfds.features.Scalar(np.float32), "annotator_id": tfds.features.Scalar(np.int32),
+                    "weight": tfds.features.Scalar(np.float32)}  # fmt: skip
         features = {"prompt": prompt, "chosen": text, "rejected": text} | {f: optional[f] for f in self._optional}
         if self._chat:  # Conversational pairs hold their answers as messages too.
             features |= {side: prompt for side in ("chosen", "rejected")}
@@ -76,8 +72,17 @@ class PreferencePairs(tfds.core.GeneratorBasedBuilder):
             yield number, record
 
 
-def prepare(files: Mapping[str, str | os.PathLike], data_dir: str | os.PathLike) -> pathlib.Path:
-    """Writes {split: JSONL file} as array_record under `data_dir`; returns the directory that `formats.read` takes."""
-    builder = PreferencePairs(files=files, data_dir=os.fspath(data_dir))
+def prepare(
+    files: Mapping[str, str | os.PathLike], data_dir: str | os.PathLike, config_name: str | None = None
+) -> pathlib.Path:
+    """Writes {split: JSONL file} as array_record under `data_dir`; returns the directory that `formats.read` takes.
+
+    Raises:
+      FileExistsError: the data set is there already; TFDS would keep the old one without looking at the files.
+    """
+    builder = PreferencePairs(files=files, config_name=config_name, data_dir=os.fspath(data_dir))
+    directory = pathlib.Path(builder.data_dir)
+    if directory.exists():
+        raise FileExistsError(f"{directory}: already prepared; remove it, or give another data_dir or config_name")
     builder.download_and_prepare()
-    return pathlib.Path(builder.data_dir)
+    return directory

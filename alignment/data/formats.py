@@ -129,8 +129,7 @@ def read_records(
             yield from _tfds_records(path, split, data_dir)
         elif not os.path.exists(path):
             raise DataError(
-                f"{path}: no such file or directory; allowed: *.jsonl, *.parquet, a TFDS directory, "
-                "tfds:NAME"
+                f"{path}: no such file or directory; allowed: *.jsonl, *.parquet, a TFDS directory, tfds:NAME"
             )
         elif suffix == ".jsonl":
             yield from _jsonl_records(path)
@@ -138,8 +137,7 @@ def read_records(
             yield from _parquet_records(path)
         else:
             raise DataError(
-                f"{path}: unknown file type {suffix!r}; allowed: .jsonl, .parquet, a TFDS directory, "
-                "tfds:NAME"
+                f"{path}: unknown file type {suffix!r}; allowed: .jsonl, .parquet, a TFDS directory, tfds:NAME"
             )
 
 
@@ -179,26 +177,29 @@ def _parquet_records(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         raise DataError(f"{path}: cannot be read as Parquet after record {number}: {error}") from error
 
 
-def _tfds_records(
-    name: str, split: str, data_dir: str | os.PathLike | None
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _tfds_records(name: str, split: str, data_dir: str | os.PathLike | None) -> Iterator[tuple[str, dict[str, Any]]]:
     import tensorflow_datasets as tfds  # Half a second, and not needed for files.
 
     directory = not name.startswith("tfds:")
     try:
         if directory:
-            rows = tfds.builder_from_directory(name).as_data_source(split=split)
+            builder = tfds.builder_from_directory(name)
         else:
-            # array_record is the random-access format that needs no TensorFlow; the default (tfrecord) does.
-            rows = tfds.data_source(
-                name.removeprefix("tfds:"), split=split, data_dir=data_dir,
-                builder_kwargs={"file_format": "array_record"}, download=False,
-            )  # fmt: skip
+            # From the files alone: the builder's own code may be absent, or may want arguments. Nothing is downloaded.
+            builder = tfds.core.read_only_builder.builder_from_files(
+                name.removeprefix("tfds:"), **({} if data_dir is None else {"data_dir": os.fspath(data_dir)})
+            )
+        rows = builder.as_data_source(split=split)
     except Exception as error:  # TFDS raises many types here; each means that the name, directory or split is wrong.
         what = "directory" if directory else "data set"
-        raise DataError(f"{name}: not a prepared TFDS {what} with split {split!r}: {error}") from error
+        raise DataError(f"{name}: not a prepared TFDS {what} with split {split!r}, in array_record: {error}") from error
     for number, row in enumerate(rows, 1):
-        yield f"{name}[{split}]:record {number}", _plain(row)
+        where = f"{name}[{split}]:record {number}"
+        try:
+            record = _plain(row)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where}: not UTF-8 ({error.reason} at byte {error.start} of a field)") from error
+        yield where, record
 
 
 def _plain(value: Any) -> Any:
@@ -267,13 +268,11 @@ def _chat(where: str, record: Mapping[str, Any]) -> Completion | Pair:
             for field in ("chosen", "rejected"):
                 if isinstance(record.get(field), str):
                     raise _InvalidRecord(
-                        f"{where}: field {field!r} must be a list of messages in a chat record, got "
-                        "text"
+                        f"{where}: field {field!r} must be a list of messages in a chat record, got text"
                     )
             return _pair(where, record)
         raise _InvalidRecord(
-            f"{where}: field 'messages' is missing; a chat record has messages, or prompt, chosen, "
-            "rejected"
+            f"{where}: field 'messages' is missing; a chat record has messages, or prompt, chosen, rejected"
         )
     messages = _messages(where, "messages", record["messages"])
     return Completion(*_split(where, "messages", messages), weight=_weight(where, record), where=where)
@@ -302,8 +301,7 @@ def _ranking(where: str, record: Mapping[str, Any]) -> Ranking:
         raise _InvalidRecord(f"{where}: field 'responses' must have two or more entries, got {len(responses)}")
     if len(labels) != len(responses):
         raise _InvalidRecord(
-            f"{where}: field 'labels' has {len(labels)} entries for {len(responses)} responses; must be "
-            "equal"
+            f"{where}: field 'labels' has {len(labels)} entries for {len(responses)} responses; must be equal"
         )
     labels = [_number(where, f"labels[{i}]", label, required=True) for i, label in enumerate(labels)]
     entries = {f"responses[{i}]": response for i, response in enumerate(responses)}
@@ -332,8 +330,7 @@ def _answers(
         for field, value in zip(fields, values, strict=True):
             if not value.strip():
                 raise _InvalidRecord(
-                    f"{where}: field {field!r} is empty; an answer needs at least one visible "
-                    "character"
+                    f"{where}: field {field!r} is empty; an answer needs at least one visible character"
                 )
         return prompt, tuple(values)
     found, answers = [], []
@@ -361,15 +358,13 @@ def _messages(where: str, field: str, value: Any) -> tuple[Message, ...]:
         value = [dict(zip(value, items, strict=True)) for items in zip(*value.values(), strict=True)]
     if not isinstance(value, (list, tuple)) or not value:
         raise _InvalidRecord(
-            f"{where}: field {field!r} must be text or a non-empty list of messages, got "
-            f"{_name(value)}"
+            f"{where}: field {field!r} must be text or a non-empty list of messages, got {_name(value)}"
         )
     messages = []
     for i, message in enumerate(value):
         if not isinstance(message, Mapping):
             raise _InvalidRecord(
-                f"{where}: field '{field}[{i}]' must be an object with role and content, got "
-                f"{_name(message)}"
+                f"{where}: field '{field}[{i}]' must be an object with role and content, got {_name(message)}"
             )
         for key in ("role", "content"):
             if not isinstance(message.get(key), str):
@@ -382,13 +377,11 @@ def _split(where: str, field: str, messages: tuple[Message, ...]) -> tuple[tuple
     last = messages[-1]
     if last.role != "assistant":
         raise _InvalidRecord(
-            f"{where}: field {field!r} must end with a message of role 'assistant', got role "
-            f"{last.role!r}"
+            f"{where}: field {field!r} must end with a message of role 'assistant', got role {last.role!r}"
         )
     if not last.content.strip():
         raise _InvalidRecord(
-            f"{where}: field {field!r} ends with an empty answer; it needs at least one visible "
-            "character"
+            f"{where}: field {field!r} ends with an empty answer; it needs at least one visible character"
         )
     if field == "messages" and len(messages) == 1:
         raise _InvalidRecord(f"{where}: field 'messages' has an answer but no message before it")
@@ -399,8 +392,7 @@ def _required(where: str, record: Mapping[str, Any], field: str) -> Any:
     value = record.get(field)
     if value is None:
         raise _InvalidRecord(
-            f"{where}: field {field!r} is missing; the record has: "
-            f"{', '.join(map(str, record)) or 'nothing'}"
+            f"{where}: field {field!r} is missing; the record has: {', '.join(map(str, record)) or 'nothing'}"
         )
     return value
 

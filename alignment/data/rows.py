@@ -58,7 +58,7 @@ class TokenizeReport:
     examples: int
     kept: int
     dropped_too_long: int
-    dropped_equal_after_truncation: int
+    dropped_equal: int
     truncated_prompts: int
     truncated_completions: int
     longest_prompt: int
@@ -69,7 +69,7 @@ class TokenizeReport:
     def __str__(self) -> str:
         return (
             f"{self.kept} of {self.examples} examples kept ({self.dropped_too_long} too long and "
-            f"{self.dropped_equal_after_truncation} with equal sides after truncation dropped; "
+            f"{self.dropped_equal} with sides of equal tokens dropped; "
             f"{self.truncated_prompts} prompts and {self.truncated_completions} completions truncated); "
             f"{self.prompt_tokens} prompt and {self.completion_tokens} completion tokens; longest before truncation: "
             f"prompt {self.longest_prompt}, completion {self.longest_completion}"
@@ -91,7 +91,7 @@ def tokenize(
     Args:
       too_long: "error" names the first example that does not fit; "drop" leaves such examples out; "truncate" cuts
         prompts on the left (a begin token stays) and completions on the right (which then have no end token). Pairs
-        whose sides are equal after the cut are dropped.
+        whose sides are the same tokens (after the cut) are an error, or dropped and counted, too.
 
     Returns:
       (tokenised examples in order, report of all counts).
@@ -110,8 +110,8 @@ def tokenize(
         prompt, completions, keep_first = _encode(example, tokenizer)
         if not prompt:
             raise DataError(
-                f"{example.where}: field 'prompt' has no tokens and the tokenizer adds no begin token; "
-                "must have one"
+                f"{example.where}: field 'prompt' has no tokens, and the tokenizer adds no begin token; "
+                "the first answer token needs one to be predicted from"
             )
         longest = max(map(len, completions))
         longest_prompt, longest_completion = max(longest_prompt, len(prompt)), max(longest_completion, longest)
@@ -125,22 +125,24 @@ def tokenize(
             if too_long == "drop":
                 dropped += 1
                 continue
-            shortened = [c[:completion_length] for c in completions]
-            if isinstance(example, Pair) and shortened[0] == shortened[1]:
-                equal += 1
-                continue
-            if len(prompt) > prompt_length:
-                cut_prompts += 1
-                # With a begin token in a prompt of one slot only, the last token says more than the begin token.
-                keep = keep_first if prompt_length > keep_first else 0
-                prompt = prompt[:keep] + prompt[len(prompt) - (prompt_length - keep) :]
-            cut_completions += sum(len(c) > completion_length for c in completions)
-            completions = shortened
+        shortened = [c[:completion_length] for c in completions]
+        if isinstance(example, Pair) and shortened[0] == shortened[1]:
+            # Cut too short, or made equal by a template that trims: nothing could be learnt, and no one would notice.
+            if too_long == "error":
+                raise DataError(f"{example.where}: 'chosen' and 'rejected' are the same tokens; they must differ")
+            equal += 1
+            continue
+        if len(prompt) > prompt_length:
+            cut_prompts += 1
+            # With a begin token in a prompt of one slot only, the last token says more than the begin token.
+            keep = keep_first if prompt_length > keep_first else 0
+            prompt = prompt[:keep] + prompt[len(prompt) - (prompt_length - keep) :]
+        cut_completions += sum(len(c) > completion_length for c in completions)
         kept.append(
             Tokenized(
                 id=number,
                 prompt=np.asarray(prompt, np.int32),
-                completions=tuple(np.asarray(c, np.int32) for c in completions),
+                completions=tuple(np.asarray(c, np.int32) for c in shortened),
                 labels=getattr(example, "labels", None),
                 margin=getattr(example, "margin", None),
                 annotator_id=getattr(example, "annotator_id", None),
@@ -149,7 +151,7 @@ def tokenize(
             )
         )
     report = TokenizeReport(
-        examples=len(examples), kept=len(kept), dropped_too_long=dropped, dropped_equal_after_truncation=equal,
+        examples=len(examples), kept=len(kept), dropped_too_long=dropped, dropped_equal=equal,
         truncated_prompts=cut_prompts, truncated_completions=cut_completions,
         longest_prompt=longest_prompt, longest_completion=longest_completion,
         prompt_tokens=sum(len(e.prompt) for e in kept),
@@ -216,8 +218,7 @@ def _check_uniform(examples: Sequence[Example]) -> None:
             if (getattr(example, field, None) is None) != (getattr(first, field, None) is None):
                 lacks, has = (example, first) if getattr(example, field, None) is None else (first, example)
                 raise DataError(
-                    f"{lacks.where}: field {field!r} is missing but {has.where} has it; give it to all "
-                    "or to none"
+                    f"{lacks.where}: field {field!r} is missing but {has.where} has it; give it to all or to none"
                 )
         if isinstance(example, Ranking) and len(example.responses) != len(first.responses):
             raise DataError(
@@ -241,8 +242,7 @@ def collate_trees(
             raise ValueError(f"{example.where}: {len(example.completions)} completions for {sides=}")
         if not 1 <= n <= prompt_length or max(map(len, example.completions)) > completion_length:
             raise ValueError(
-                f"{example.where}: does not fit {prompt_length=}, {completion_length=}; tokenize with "
-                "these"
+                f"{example.where}: does not fit {prompt_length=}, {completion_length=}; tokenize with these"
             )
         block = slice(prompt_length - n, prompt_length)
         batch["tokens"][b, block] = example.prompt
@@ -274,13 +274,11 @@ def pack(examples: Sequence[Tokenized], length: int) -> list[tuple[Tokenized, ..
     for example in examples:
         if len(example.completions) != 1:
             raise ValueError(
-                f"{example.where}: packing takes one completion an example, got "
-                f"{len(example.completions)}"
+                f"{example.where}: packing takes one completion an example, got {len(example.completions)}"
             )
         if example.weight is not None:
             raise ValueError(
-                f"{example.where}: packed rows have no place for a weight per example; use the tree "
-                "layout"
+                f"{example.where}: packed rows have no place for a weight per example; use the tree layout"
             )
         size = len(example.prompt) + len(example.completions[0])
         if size > length:

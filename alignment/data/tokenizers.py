@@ -73,8 +73,7 @@ class HuggingFaceTokenizer:
         path = self.directory / "tokenizer.json"
         if not path.exists():
             raise DataError(
-                f"{path}: no such file; a tokenizer directory holds tokenizer.json and "
-                "tokenizer_config.json"
+                f"{path}: no such file; a tokenizer directory holds tokenizer.json and tokenizer_config.json"
             )
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
@@ -93,8 +92,7 @@ class HuggingFaceTokenizer:
         eos_id = self._id("eos_token")
         if eos_id is None:
             raise DataError(
-                f"{self.directory / 'tokenizer_config.json'}: field 'eos_token' is missing; completions "
-                "need an end"
+                f"{self.directory / 'tokenizer_config.json'}: field 'eos_token' is missing; completions need an end"
             )
         self.eos_id = eos_id
         pad_id = self._id("pad_token")
@@ -118,8 +116,7 @@ class HuggingFaceTokenizer:
     def render_chat(self, messages: Sequence[Message | Mapping[str, str]], add_generation_prompt: bool) -> str:
         if self.chat_template is None:
             raise DataError(
-                f"{self.directory}: has no chat_template; allowed: in tokenizer_config.json or "
-                "chat_template.jinja"
+                f"{self.directory}: has no chat_template; allowed: in tokenizer_config.json or chat_template.jinja"
             )
         if self._compiled is None:
             self._compiled = _template_environment().from_string(self.chat_template)
@@ -138,8 +135,7 @@ class HuggingFaceTokenizer:
         found = self._tokenizer.token_to_id(self._special[name])
         if found is None:
             raise DataError(
-                f"{self.directory}: {name} {self._special[name]!r} of tokenizer_config.json is not in "
-                "tokenizer.json"
+                f"{self.directory}: {name} {self._special[name]!r} of tokenizer_config.json is not in tokenizer.json"
             )
         return found
 

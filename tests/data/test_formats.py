@@ -1,0 +1,186 @@
+"""Records: every source gives the same examples, every fault is named with its place."""
+
+import json
+
+import pytest
+
+from alignment.data import formats
+from alignment.data.formats import Completion, DataError, Message, Pair, Ranking
+
+
+def write(path, records):
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in records), encoding="utf-8")
+    return path
+
+
+PAIR = {"prompt": "p", "chosen": "good", "rejected": "bad"}
+USER, GOOD, BAD = ({"role": r, "content": c} for r, c in (("user", "p"), ("assistant", "good"), ("assistant", "bad")))
+LIST = {"prompt": "p", "responses": ["a", "b", "c"], "labels": [0.1, 0.9, 0.5]}
+
+# (kind, the second line of the file, what the message must say besides file and line)
+FAULTS = {
+    "invalid_json": ("pairs", '{"prompt": "p",, }', ("invalid JSON", "column 16")),
+    "not_an_object": ("pairs", '["p", "good"]', ("object", "a list")),
+    "missing_prompt": ("pairs", {"chosen": "a", "rejected": "b"}, ("'prompt'", "missing")),
+    "missing_side": ("pairs", {"prompt": "p", "chosen": "a"}, ("'rejected'", "missing", "prompt, chosen")),
+    "null_side": ("pairs", PAIR | {"rejected": None}, ("'rejected'", "missing")),
+    "wrong_type": ("completion", {"prompt": "p", "completion": 3}, ("'completion'", "text", "a number")),
+    "prompt_of_wrong_type": ("completion", {"prompt": 1.5, "completion": "a"}, ("'prompt'", "text", "a number")),
+    "empty_completion": ("completion", {"prompt": "p", "completion": ""}, ("'completion'", "empty")),
+    "blank_side": ("pairs", PAIR | {"chosen": " \n"}, ("'chosen'", "empty")),
+    "equal_sides": ("pairs", PAIR | {"rejected": "good"}, ("'chosen'", "'rejected'", "equal")),
+    "margin_not_a_number": ("pairs", PAIR | {"margin": "big"}, ("'margin'", "finite number", "'big'")),
+    "margin_nan": ("pairs", '{"prompt": "p", "chosen": "a", "rejected": "b", "margin": NaN}', ("'margin'", "nan")),
+    "annotator_negative": ("pairs", PAIR | {"annotator_id": -1}, ("'annotator_id'", "-1")),
+    "annotator_bool": ("pairs", PAIR | {"annotator_id": True}, ("'annotator_id'", "integer")),
+    "weight_negative": ("completion", {"prompt": "p", "completion": "a", "weight": -1}, ("'weight'", "-1")),
+    "labels_of_another_length": ("lists", LIST | {"labels": [1, 2]}, ("'labels'", "2 entries for 3 responses")),
+    "label_nan": (
+        "lists",
+        '{"prompt": "p", "responses": ["a", "b"], "labels": [1, NaN]}',
+        ("'labels[1]'", "finite", "nan"),
+    ),
+    "label_null": ("lists", LIST | {"labels": [1, None, 2]}, ("'labels[1]'", "finite")),
+    "responses_not_a_list": ("lists", LIST | {"responses": "abc"}, ("'responses'", "list", "text")),
+    "one_response": ("lists", LIST | {"responses": ["a"], "labels": [1]}, ("'responses'", "two or more")),
+    "empty_response": ("lists", LIST | {"responses": ["a", "", "c"]}, ("'responses[1]'", "empty")),
+    "messages_missing": ("chat", {"prompt": "p"}, ("'messages'", "missing")),
+    "messages_empty": ("chat", {"messages": []}, ("'messages'", "non-empty", "an empty list")),
+    "message_without_content": ("chat", {"messages": [USER, {"role": "assistant"}]}, ("'messages[1].content'", "text")),
+    "last_message_not_assistant": ("chat", {"messages": [USER, GOOD, USER]}, ("'messages'", "'assistant'", "'user'")),
+    "answer_without_prompt": ("chat", {"messages": [GOOD]}, ("'messages'", "no message before")),
+    "empty_answer": ("chat", {"messages": [USER, GOOD | {"content": ""}]}, ("'messages'", "empty answer")),
+    "chat_side_as_text": ("chat", PAIR, ("'chosen'", "list of messages")),
+    "different_conversations": (
+        "pairs",
+        {"chosen": [USER, GOOD], "rejected": [USER | {"content": "q"}, BAD]},
+        ("'chosen'", "'rejected'", "share"),
+    ),
+    "prompt_not_the_beginning": (
+        "pairs",
+        {"prompt": [USER], "chosen": [USER | {"content": "q"}, GOOD], "rejected": [USER, BAD]},
+        ("'chosen'", "'prompt'"),
+    ),
+}
+FIRST = {
+    "completion": {"prompt": "p", "completion": "a"},
+    "pairs": PAIR,
+    "lists": LIST,
+    "chat": {"messages": [USER, GOOD]},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_is_one_message_with_file_line_and_field(tmp_path, fault):
+    kind, line, says = FAULTS[fault]
+    path = write(tmp_path / "data.jsonl", [FIRST[kind], line])
+    with pytest.raises(DataError) as error:
+        formats.read(path, kind)
+    message = str(error.value)
+    assert f"{path}:2" in message and "\n" not in message
+    for part in says:
+        assert part in message
+
+
+def test_blank_lines_are_skipped_and_still_counted(tmp_path):
+    path = write(tmp_path / "data.jsonl", [PAIR, "", "  ", "{"])
+    with pytest.raises(DataError, match=r"data\.jsonl:4: invalid JSON"):
+        formats.read(path, "pairs")
+
+
+def test_text_that_is_not_utf8_names_its_line(tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(json.dumps(PAIR).encode() + b'\n{"prompt": "\xff"}\n')
+    with pytest.raises(DataError, match=r"data\.jsonl:2: not UTF-8"):
+        formats.read(path, "pairs")
+
+
+def test_line_separators_and_byte_order_mark_inside_text_are_no_line_ends(tmp_path):
+    path = tmp_path / "data.jsonl"
+    record = {"prompt": "p\u2028q\x85", "completion": "ä"}
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(record, ensure_ascii=False).encode() + b"\r\n")
+    assert formats.read(path, "completion") == [Completion("p\u2028q\x85", "ä")]
+
+
+def test_empty_file_unknown_type_and_missing_file_are_errors(tmp_path):
+    with pytest.raises(DataError, match=r"empty\.jsonl: empty"):
+        formats.read(write(tmp_path / "empty.jsonl", []), "pairs")
+    with pytest.raises(DataError, match=r"data\.csv.*allowed: \.jsonl, \.parquet"):
+        formats.read(write(tmp_path / "data.csv", ["a,b"]), "pairs")
+    with pytest.raises(DataError, match=r"none\.jsonl: no such file"):
+        formats.read(tmp_path / "none.jsonl", "pairs")
+    with pytest.raises(DataError, match="no file matches"):
+        formats.read(tmp_path / "none*.jsonl", "pairs")
+    with pytest.raises(ValueError, match="completion, chat, pairs, lists"):
+        formats.read(tmp_path / "none.jsonl", "dpo")
+
+
+def test_dropped_records_are_counted_and_the_first_reason_is_told(tmp_path, caplog):
+    path = write(tmp_path / "data.jsonl", [PAIR, PAIR | {"chosen": ""}, PAIR | {"rejected": "good"}])
+    assert formats.read(path, "pairs", on_invalid="drop") == [Pair("p", "good", "bad")]
+    assert "dropped 2 of 3" in caplog.text and "data.jsonl:2" in caplog.text
+    with pytest.raises(DataError, match="no usable record"):
+        formats.read(write(tmp_path / "bad.jsonl", [{}]), "pairs", on_invalid="drop")
+
+
+def test_conversational_pairs_agree_however_they_are_written():
+    expected = [Pair((Message("user", "p"),), "good", "bad")]
+    for record in (
+        {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]},
+        {"prompt": [USER], "chosen": [USER, GOOD], "rejected": [USER, BAD]},
+        {"chosen": [USER, GOOD], "rejected": [USER, BAD]},
+        {"prompt": "p", "chosen": [USER, GOOD], "rejected": [USER, BAD]},
+        {"prompt": "p", "chosen": [GOOD], "rejected": [BAD]},
+    ):
+        assert formats.from_records([record], "pairs") == expected
+        assert formats.from_records([record], "chat") == expected
+
+
+def test_last_assistant_turn_is_the_completion():
+    turns = [USER, GOOD, USER, BAD]
+    (example,) = formats.from_records([{"messages": turns}], "chat")
+    assert example.completion == "bad"
+    assert [m.content for m in example.prompt] == ["p", "good", "p"]
+
+
+def test_lists_are_best_first_and_ties_keep_their_order():
+    record = {"prompt": "p", "responses": ["a", "b", "c", "d"], "labels": [0, 2, 1, 2]}
+    assert formats.from_records([record], "lists") == [Ranking("p", ("b", "d", "c", "a"), (2.0, 2.0, 1.0, 0.0))]
+
+
+def test_columns_rename_fields():
+    records = [("x:1", {"question": "p", "chosen": "good", "rejected": "bad"})]
+    assert formats._examples(records, "pairs", "x", {"prompt": "question"}, "error")[0].prompt == "p"
+
+
+def test_a_pattern_reads_its_files_in_sorted_order(tmp_path):
+    for name in ("b", "a"):
+        write(tmp_path / f"{name}.jsonl", [{"prompt": name, "completion": "x"}])
+    assert [e.prompt for e in formats.read(tmp_path / "*.jsonl", "completion")] == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", ["completion", "chat", "pairs", "lists"])
+def test_parquet_gives_the_examples_of_jsonl(tmp_path, kind):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    records = {
+        "completion": [{"prompt": "p", "completion": "ä", "weight": 2.0}, {"prompt": "", "completion": "b"}],
+        "chat": [{"messages": [USER, GOOD]}, {"messages": [USER, BAD, USER, GOOD]}],
+        "pairs": [PAIR | {"margin": 1.5, "annotator_id": 3}, PAIR],
+        "lists": [LIST | {"weight": 1.0}, LIST],
+    }[kind]
+    parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "data.parquet")
+    jsonl = formats.read(write(tmp_path / "data.jsonl", records), kind)
+    assert formats.read(tmp_path / "data.parquet", kind) == jsonl and len(jsonl) == 2
+
+
+def test_parquet_fault_names_the_record(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "data.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist([PAIR, PAIR | {"rejected": "good"}]), path)
+    with pytest.raises(DataError, match=r"data\.parquet:record 2.*equal"):
+        formats.read(path, "pairs")
+    path.write_bytes(b"not parquet")
+    with pytest.raises(DataError, match=r"data\.parquet: cannot be read as Parquet"):
+        formats.read(path, "pairs")
