@@ -1,7 +1,7 @@
 """Makes tests/models/fixtures with torch and transformers: `python tests/models/make_fixtures.py`.
 
-Two tiny random Llamas (llama3 rope scaling with grouped queries and its own output matrix; tied with attention biases, two
-shards, bfloat16), each with the tokens and float32 logits transformers computes.
+Two tiny random Llamas (llama3 rope scaling with grouped queries and its own output matrix; tied with attention biases,
+two shards, bfloat16), each with the tokens and float32 logits transformers computes.
 """
 
 import pathlib
