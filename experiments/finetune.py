@@ -176,7 +176,8 @@ def build_model(config: ConfigDict, vocab_size: int) -> tuple[decoder.Model, dic
 def describe_model(config: decoder.DecoderConfig) -> dict:
     """What must agree for a checkpoint to fit; how it is computed may differ between runs."""
     fields = dataclasses.asdict(config)
-    return checkpoints.as_json({k: v for k, v in fields.items() if k not in ("dtype", "remat", "scan_layers")})
+    run_time = ("dtype", "remat", "scan_layers", "max_position_embeddings")
+    return checkpoints.as_json({k: v for k, v in fields.items() if k not in run_time})
 
 
 def initial_params(model: decoder.Model, given: dict | None, seed: int, device_mesh) -> Any:
@@ -202,9 +203,17 @@ def _at(tree: Mapping, path: tuple) -> Any:
 
 
 def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
-    """Runs the config this one starts from (or finds it finished) and returns its parameters on this run's mesh."""
-    run(config.before, workdir / "before")
-    before_model = decoder.build(dataclasses.replace(model.config, reward_heads=config.before.model.reward_heads))
+    """Runs the config this one starts from (or finds it finished) and returns its parameters on this run's mesh.
+
+    The model, the seed, the mesh and the tokenizer are this run's: both must agree, so they are said once.
+    """
+    before = ConfigDict(config.before.to_dict())
+    before.seed, before.distributed = config.seed, config.distributed
+    before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
+    before.model.reward_heads = 0
+    before.data.tokenizer = config.data.tokenizer
+    run(before, workdir / "before")
+    before_model = decoder.build(dataclasses.replace(model.config, reward_heads=0))
     shapes = jax.eval_shape(before_model.init, jax.random.key(0))
     abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes))
     return checkpoints.restore_params(workdir / "before" / "checkpoints", abstract, describe_model(before_model.config))
