@@ -1,10 +1,12 @@
 """Records: every source gives the same examples, every fault is named with its place."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from alignment.data import formats
+from alignment.data import formats, tokenizers
 from alignment.data.formats import Completion, DataError, Message, Pair, Ranking
 
 
@@ -184,3 +186,20 @@ def test_parquet_fault_names_the_record(tmp_path):
     path.write_bytes(b"not parquet")
     with pytest.raises(DataError, match=r"data\.parquet: cannot be read as Parquet"):
         formats.read(path, "pairs")
+
+
+def test_missing_extra_is_named(tmp_path, monkeypatch):
+    write(tmp_path / "data.parquet", ["x"])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"pip install alignment\[parquet\]"):
+        formats.read(tmp_path / "data.parquet", "pairs")
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(ImportError, match=r"pip install alignment\[huggingface\]"):
+        tokenizers.HuggingFaceTokenizer(tmp_path)
+
+
+def test_reading_and_collating_import_no_heavy_package():
+    heavy = ["tensorflow_datasets", "tensorflow", "pyarrow", "tokenizers", "jinja2", "jax", "flax", "grain"]
+    code = f"import sys, alignment.data.rows, alignment.data.corpus; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
