@@ -23,7 +23,7 @@ def base() -> ConfigDict:
     config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
     config.data.tokenizer = ""  # "": the model's directory if it has one, else bytes; or a directory
     config.data.prompt_length = 32
-    config.data.completion_length = 64
+    config.data.completion_length = 48
     config.data.too_long = "error"  # error | drop | truncate; what is dropped or cut is counted and printed
     config.data.on_invalid = "error"  # error | drop, for unusable records
     config.data.packed = False  # several examples per row (completion and chat only)

@@ -365,7 +365,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         raise ValueError("config.objective: a term asks for a teacher; this script has only the policy and its reference")
     if needs.reward_head and not config.model.reward_heads:
         raise ValueError("config.model.reward_heads: the objective reads a reward head; set it to 1")
-    if unread := sorted(set(data.columns) - set(names)):
+    if unread := sorted(set(data.columns) - {"ids", *names}):
         say(f"columns of the data that no kernel reads: {', '.join(unread)}")
 
     # --- model

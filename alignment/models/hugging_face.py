@@ -246,7 +246,8 @@ class _Files:
                 raise ValueError(f"{directory / _INDEX}: key 'weight_map' is missing")
             paths = {name: directory / file for name, file in listed.items()}
         elif (directory / _SINGLE).exists():
-            paths = {name: directory / _SINGLE for name in self._open(directory / _SINGLE).keys()}
+            names = self._open(directory / _SINGLE).keys()  # a handle, not a dict
+            paths = {name: directory / _SINGLE for name in names}
         else:
             raise FileNotFoundError(f"{directory}: holds neither {_SINGLE} nor {_INDEX}")
         opened = {path: self._open(path) for path in sorted(set(paths.values()))}

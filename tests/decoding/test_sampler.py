@@ -175,6 +175,17 @@ def test_no_step_beyond_the_buffer_and_none_after_all_have_ended(params):
     np.testing.assert_array_equal(samples.mask, np.arange(6)[None] < np.ones((3, 1)))
 
 
+def test_sharded_parameters_and_prompts_give_the_same_samples(params):
+    mesh = jax.make_mesh((2, 4), ("fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    put = lambda a, *spec: jax.device_put(a, jax.NamedSharding(mesh, jax.P(*spec)))  # noqa: E731
+    sharded = jax.tree.map(lambda a: put(a, None, "fsdp", "tensor") if a.ndim == 3 else put(a), params)
+    prompts, mask = PROMPTS[[0, 1, 2, 0]], MASK[[0, 1, 2, 0]]
+    one = draw(params, 4, prompts=prompts, mask=mask, top_p=0.9)
+    many = draw(sharded, 4, prompts=put(prompts, "fsdp"), mask=put(mask, "fsdp"), top_p=0.9)
+    np.testing.assert_array_equal(one.tokens, many.tokens)
+    np.testing.assert_allclose(one.logps, many.logps, atol=1e-5)
+
+
 def test_one_new_token(params):
     assert draw(params, steps=1).tokens.shape == (3, 1)
 

@@ -213,7 +213,8 @@ def test_rows_of_padding_give_finite_values_and_gradients():
 
 
 def test_every_parameter_is_trained():
-    _, gradient = loss_and_gradient(dataclasses.replace(EVERYTHING, reward_heads=0), parameters(EVERYTHING), plain(6))
+    config = dataclasses.replace(EVERYTHING, reward_heads=0)
+    _, gradient = loss_and_gradient(config, parameters(config), plain(6))
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         assert jnp.abs(leaf).max() > 0, path
 

@@ -146,7 +146,7 @@ def test_overwrite_must_be_asked_for(tmp_path):
 
 def test_parameters_that_do_not_fit_are_refused_on_saving(tmp_path):
     config, params = hugging_face.load(FIXTURES / "llama3")
-    with pytest.raises(ValueError, match="final_norm has shape .3,., the config asks for .32,."):
+    with pytest.raises(ValueError, match=r"final_norm has shape \(3,\), the config asks for \(32,\)"):
         hugging_face.save(tmp_path / "out", config, params | {"final_norm": np.ones(3)})
     with pytest.raises(ValueError, match="reward_head is not in the config"):
         hugging_face.save(tmp_path / "out", config, params | {"reward_head": np.ones((32, 1))})
@@ -188,23 +188,23 @@ def test_broken_directories_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such directory"):
         hugging_face.load(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="holds neither model.safetensors nor"):
+    with pytest.raises(FileNotFoundError, match=r"holds neither model\.safetensors nor"):
         hugging_face.load(tmp_path / "empty")
     lost = copy("tied", tmp_path / "lost")
     (lost / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="model-00002-of-00002.safetensors: no such file, although"):
+    with pytest.raises(FileNotFoundError, match=r"model-00002-of-00002\.safetensors: no such file, although"):
         hugging_face.load(lost)
     cut = copy("llama3", tmp_path / "cut")
     data = (cut / "model.safetensors").read_bytes()
     (cut / "model.safetensors").write_bytes(data[:-7])
-    with pytest.raises(ValueError, match="cut/model.safetensors: not a whole safetensors file"):
+    with pytest.raises(ValueError, match=r"cut/model\.safetensors: not a whole safetensors file"):
         hugging_face.load(cut)
     garbled = copy("llama3", tmp_path / "garbled")
     (garbled / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="garbled/config.json: not valid JSON"):
+    with pytest.raises(ValueError, match=r"garbled/config\.json: not valid JSON"):
         hugging_face.load(garbled)
     (garbled / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match="garbled/config.json: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"garbled/config\.json: no such file"):
         hugging_face.load(garbled)
 
 
