@@ -13,6 +13,7 @@ import difflib
 import functools
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -520,10 +521,25 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     if jax.process_index() == 0:
         metrics_log.draw_curves(metrics_log.read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png", name)
     if config.checkpoints.export_hugging_face and not config.model.reward_heads:
-        hugging_face.save(workdir / "hugging_face", model.config, jax.device_get(train_state.params))
+        export(workdir / "hugging_face", model.config, train_state.params, data.tokenizer, config.model.hugging_face)
         result["hugging_face"] = str(workdir / "hugging_face")
     report(result)
     return result
+
+
+def export(directory: Path, model_config, params, tokenizer, source: str) -> None:
+    """A directory that transformers loads; the tokenizer's files come along from the checkpoint the run started from."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        params = multihost_utils.process_allgather(params, tiled=True)
+    if jax.process_index():
+        return
+    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    hugging_face.save(directory, model_config, jax.device_get(params), extra_config=ids, overwrite=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
+        if source and (Path(source) / name).exists():
+            shutil.copy(Path(source) / name, directory / name)
 
 
 def report(result: Mapping[str, Any]) -> None:
