@@ -1,9 +1,10 @@
-"""From a config's terms to sums and weights: binds kernels to the data, evaluates them, and leaves the division to the step.
+"""From a config's terms to sums and weights: binds kernels to the data and evaluates them; the step divides.
 
-An objective is `{kernel_name: {"weight": 1.0, "side": "chosen", "reduction": "token_mean", **hyperparameters}}`, the name
-looked up in `alignment.losses`; metrics are the same without weights, looked up in `alignment.metrics`. `weight`, `side`
-and `reduction` (and `reduction_length` for the reduction `constant`) are the only keys that are not hyperparameters, but
-for `kernel`: an entry may carry a name of its own and say there which kernel it is, so that one kernel serves twice.
+An objective is `{kernel_name: {"weight": 1.0, "side": "chosen", "reduction": "token_mean", **hyperparameters}}`, the
+name looked up in `alignment.losses`; metrics are the same without weights, looked up in `alignment.metrics`. `weight`,
+`side` and `reduction` (and `reduction_length` for the reduction `constant`) are the only keys that are not
+hyperparameters, but for `kernel`: an entry may carry a name of its own and say there which kernel it is, so that one
+kernel serves twice.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, side
 
     stand_ins = [_dummy(a) for a in arguments if a != "state"]
     term = Term(name, kernel, arguments, given, float(settings.get("weight", 1.0)), reductions.example_mean, "", method)
-    missing = [k for k, v in statistics.hyperparameters_of(kernel).items() if v is inspect.Parameter.empty and k not in given]
+    defaults = statistics.hyperparameters_of(kernel)
+    missing = [k for k, v in defaults.items() if v is inspect.Parameter.empty and k not in given]
     if missing:
         raise ValueError(f"{where}.{missing[0]}: required hyperparameter is not set")
     try:  # shapes and ranges are checked by the kernel itself, on shapes only
@@ -128,7 +130,7 @@ def bind(
     sides: tuple[str, ...],
     columns: Iterable[str],
 ) -> tuple[Term, ...]:
-    """Binds each entry of a config section; ValueError naming the key for whatever does not fit, before any compilation."""
+    """Binds each entry of a config section; before any compilation, a ValueError names the key that does not fit."""
     columns = tuple(columns)
     return tuple(_bind_one(name, settings or {}, namespace, kind, sides, columns) for name, settings in spec.items())
 

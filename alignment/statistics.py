@@ -71,7 +71,7 @@ def _rank(logp: Array, logq: Array, target_logp: Array) -> Array:
 
 
 # The hook for statistics that are sums over the vocabulary of f(log p_v, log q_v, log p_target), p the policy, q the
-# reference, target the token of the sample. Differentiated with respect to log p_v; log q_v and log p_target are held fixed.
+# reference, target the token of the sample. Differentiated with respect to log p_v; log q_v and log p_target are fixed.
 FULL_VOCABULARY: dict[str, Callable[[Array, Array, Array], Array]] = {
     "token_jsds": _jensen_shannon,  # Jensen-Shannon divergence between policy and reference, in nats
     "token_ranks": _rank,  # how many tokens the policy finds likelier than the sampled one
@@ -79,7 +79,7 @@ FULL_VOCABULARY: dict[str, Callable[[Array, Array, Array], Array]] = {
 
 
 class Name(NamedTuple):
-    """A parsed argument name; `whose` is "batch", "head", "label" or "state" where no model's log-probs are asked for."""
+    """A parsed argument name; `whose` is "batch", "head", "label" or "state" where no model's log-probs are meant."""
 
     whose: str
     side: str
@@ -203,7 +203,7 @@ def default_chunk(positions: int, vocabulary: int) -> int:
 
 
 def _bounds(plan: _Plan, vocabulary: int, index: Array) -> tuple[Array, Array]:
-    # The last chunk is moved back to fit; what it then shares with its predecessor is not `fresh`, and not counted twice.
+    # The last chunk is moved back to fit; what it then shares with its predecessor is not `fresh`: not counted twice.
     start = jnp.minimum(index * plan.chunk, vocabulary - plan.chunk)
     ids = start + jnp.arange(plan.chunk)
     return start, ids
@@ -406,7 +406,9 @@ def token_statistics(
     positions = targets.size
     chunk = min(chunk_size or default_chunk(positions, head.shape[0]), head.shape[0])
     plan = _Plan(names, chunk, logit_softcap, temperature)
-    reference = (lax.stop_gradient(flat(reference_hidden)), lax.stop_gradient(reference_head)) if pairwise else (None,) * 2
+    reference = (None, None)
+    if pairwise:
+        reference = (lax.stop_gradient(flat(reference_hidden)), lax.stop_gradient(reference_head))
     # Behind the mask the target may be anything too; token 0 is always in range.
     wanted = targets if mask is None else jnp.where(mask, targets, 0)
     out = _walk(flat(hidden), head, *reference, wanted.reshape(-1), plan)
@@ -504,7 +506,8 @@ def check_available(name: str, sides: tuple[str, ...], columns: Iterable[str], k
     columns = tuple(columns)
     if parsed.whose == "label":
         if parsed.statistic not in columns:
-            raise ValueError(f"kernel {kernel!r} needs the column {name!r}; the data set has: {', '.join(columns) or 'none'}")
+            there = ", ".join(columns) or "none"
+            raise ValueError(f"kernel {kernel!r} needs the column {name!r}; the data set has: {there}")
         return
     if parsed.whose == "behaviour" and "behaviour_token_logps" not in columns:
         raise ValueError(f"kernel {kernel!r} needs {name!r}, but the data set stores no behaviour log-probs")

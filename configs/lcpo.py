@@ -1,4 +1,4 @@
-"""Latent Collective Preference Optimization (Cao et al., 2025, arXiv 2509.24159) on pairs of which a quarter are flipped.
+"""Latent Collective Preference Optimization (Cao et al., 2025, arXiv 2509.24159) on pairs, a quarter of them flipped.
 
     python -m experiments.finetune --config=configs/lcpo.py --workdir=runs/lcpo
 """

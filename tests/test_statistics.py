@@ -112,7 +112,8 @@ def test_what_stands_behind_the_mask_changes_neither_value_nor_gradient(garbage)
 
 def test_uniform_logits_give_log_vocabulary():
     hidden, head, targets, mask, _, _ = problem(3)
-    out = statistics.token_statistics(("token_logps", "token_entropies"), 0 * hidden, head, targets, mask, chunk_size=10)
+    names = ("token_logps", "token_entropies")
+    out = statistics.token_statistics(names, 0 * hidden, head, targets, mask, chunk_size=10)
     np.testing.assert_allclose(out["token_logps"][mask], -np.log(37), rtol=1e-6)
     np.testing.assert_allclose(out["token_entropies"][mask], np.log(37), rtol=1e-6)
 

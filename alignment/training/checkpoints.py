@@ -55,14 +55,14 @@ def wait(manager) -> None:
     """Returns when every checkpoint that was started is whole on disk."""
     try:
         manager.wait_until_finished()
-    except Exception as error:  # orbax re-raises what its writer thread met; which class depends on the file system layer
+    except Exception as error:  # orbax re-raises what its writer thread met; its class depends on the file system layer
         raise CheckpointError(_explain(error, "write", manager.latest_step(), manager.directory)) from error
 
 
 def _explain(error: BaseException, verb: str, step: int | None, directory: Any) -> str:
     kept = "; checkpoints finished before are untouched" if verb == "write" else ""
-    reason = str(error).strip().splitlines()
-    return f"could not {verb} the checkpoint of step {step} in {directory}: {reason[0] if reason else type(error).__name__}{kept}"
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"could not {verb} the checkpoint of step {step} in {directory}: {reason}{kept}"
 
 
 def _mismatch(saved: dict, wanted: dict) -> str:
@@ -75,7 +75,8 @@ def read_description(manager, step: int) -> dict:
         return manager.restore(step, args=ocp.args.Composite(description=ocp.args.JsonRestore()))["description"]
     except Exception as error:
         raise CheckpointError(
-            f"{_explain(error, 'read', step, manager.directory)}; remove or replace that step to go on from an earlier one"
+            f"{_explain(error, 'read', step, manager.directory)}; remove or replace that step to go on from an earlier "
+            "one"
         ) from error
 
 
@@ -99,8 +100,8 @@ def restore(manager, step: int, abstract_state: Any, data_iterator: Any, descrip
         return manager.restore(step, args=ocp.args.Composite(**args))["state"]
     except Exception as error:
         raise CheckpointError(
-            f"{_explain(error, 'read', step, manager.directory)}; the file is damaged or incomplete: remove that step to "
-            "go on from an earlier one"
+            f"{_explain(error, 'read', step, manager.directory)}; the file is damaged or incomplete: remove that step "
+            "to go on from an earlier one"
         ) from error
 
 

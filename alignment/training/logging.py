@@ -75,7 +75,8 @@ class Progress:
         elif values and (step % self.every == 0 or step == self.total):
             left = elapsed / (step - self.first) * (self.total - step)
             print(
-                f"{self.name} step {step}/{self.total} loss {values['loss']:.4f} {rate:,.0f} tokens/s {left:.0f} s left",
+                f"{self.name} step {step}/{self.total} loss {values['loss']:.4f} {rate:,.0f} tokens/s "
+                f"{left:.0f} s left",
                 flush=True,
             )
 

@@ -25,7 +25,9 @@ def schedule(config: Mapping[str, Any], steps: int) -> optax.Schedule:
         "cosine": optax.cosine_decay_schedule(peak, rest, alpha=config["final_fraction"]),
         "linear": optax.linear_schedule(peak, final, rest),
     }[kind]
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, max(warmup, 1)), decay], [warmup]) if warmup else decay
+    if not warmup:
+        return decay
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, max(warmup, 1)), decay], [warmup])
 
 
 def make(config: Mapping[str, Any], steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
@@ -42,6 +44,13 @@ def make(config: Mapping[str, Any], steps: int) -> tuple[optax.GradientTransform
     if config["clip_norm"]:
         parts.append(optax.clip_by_global_norm(config["clip_norm"]))
     parts.append(
-        optax.adamw(rate, b1=config["b1"], b2=config["b2"], eps=config["eps"], weight_decay=config["weight_decay"], mask=decayed)
+        optax.adamw(
+            rate,
+            b1=config["b1"],
+            b2=config["b2"],
+            eps=config["eps"],
+            weight_decay=config["weight_decay"],
+            mask=decayed,
+        )
     )
     return optax.chain(*parts), rate

@@ -122,7 +122,7 @@ def make_step(
 
 
 def make_evaluation(losses: Callable, terms, metrics, sides) -> Callable:
-    """`(params, frozen_params, method_state, batch) -> ({name: sum}, {name: weight})`: add both up, divide at the end."""
+    """`(params, frozen_params, method_state, batch) -> ({name: sum}, {name: weight})`: add both up, divide last."""
 
     def evaluate(params, frozen_params, method_state, batch):
         sums, logged, _ = losses(params, frozen_params, method_state, batch)
