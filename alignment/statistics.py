@@ -304,9 +304,7 @@ def _walk_forward(hidden, head, reference_hidden, reference_head, targets, plan:
     out, lse, r_lse = _softmax_sums(hidden, head, reference_hidden, reference_head, targets, plan)
     slopes = {}
     if plan.hooks:
-        sums, slopes = _hook_sums(
-            hidden, head, reference_hidden, reference_head, lse, r_lse, out["token_logps"], plan
-        )
+        sums, slopes = _hook_sums(hidden, head, reference_hidden, reference_head, lse, r_lse, out["token_logps"], plan)
         out |= sums
     residuals = (hidden, head, reference_hidden, reference_head, targets, lse, r_lse, out, slopes)
     return {name: out[name] for name in plan.names}, residuals

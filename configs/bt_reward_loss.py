@@ -1,6 +1,6 @@
 """Bradley-Terry reward model (Ouyang et al., 2022, arXiv 2203.02155): a scalar head on the SFT model.
 
-    python -m experiments.finetune --config=configs/bt_reward_loss.py --workdir=runs/bt_reward_loss
+python -m experiments.finetune --config=configs/bt_reward_loss.py --workdir=runs/bt_reward_loss
 """
 
 from configs import common

@@ -1,6 +1,6 @@
 """Bradley-Terry reward model with the margins of the data (Touvron et al., 2023, arXiv 2307.09288).
 
-    python -m experiments.finetune --config=configs/bt_reward_margin_loss.py --workdir=runs/bt_reward_margin_loss
+python -m experiments.finetune --config=configs/bt_reward_margin_loss.py --workdir=runs/bt_reward_margin_loss
 """
 
 from configs import common

@@ -1,6 +1,6 @@
 """Conservative DPO (Mitchell, 2023) on pairs of which a quarter are flipped.
 
-    python -m experiments.finetune --config=configs/cdpo.py --workdir=runs/cdpo
+python -m experiments.finetune --config=configs/cdpo.py --workdir=runs/cdpo
 """
 
 from configs import common

@@ -1,5 +1,8 @@
 """Every key of a fine-tuning run with its default; the other configs start here and say only what differs."""
 
+import difflib
+from collections.abc import Mapping
+
 from ml_collections import ConfigDict
 
 # Sections whose keys are names of kernels, of their hyperparameters or of columns, and so are not fixed here.
@@ -126,3 +129,34 @@ def after_sft(objective: dict, metrics: dict) -> ConfigDict:
 def preference(objective: dict) -> ConfigDict:
     """An objective on preference pairs after SFT, with the metrics that show what it does to both sides."""
     return after_sft(objective, {"reward_accuracy": {}, "reward_margin": {}, "chosen_logp": {}, "rejected_logp": {}})
+
+
+def check_keys(config: Mapping, allowed: Mapping, path: str = "config") -> None:
+    """ValueError for a key that nothing reads, or one that is missing, with the nearest that exists."""
+    for key in config:
+        here = f"{path}.{key}"
+        if key not in allowed:
+            near = difflib.get_close_matches(key, list(allowed), n=3, cutoff=0.5) or sorted(allowed)
+            raise ValueError(f"{here}: unknown key; nearest: {', '.join(near)}")
+        if isinstance(allowed[key], Mapping) and here.removeprefix("config.") not in FREE:
+            if not isinstance(config[key], Mapping):
+                raise ValueError(f"{here}: is a section, got {config[key]!r}")
+            check_keys(config[key], allowed[key], here)
+    if missing := [k for k in allowed if k not in config]:
+        raise ValueError(f"{path}.{missing[0]}: missing; start the config from configs/common.py")
+
+
+def check_numbers(config: ConfigDict) -> None:
+    """ValueError for counts that are out of range or do not fit each other."""
+    for key in ("steps", "accumulate", "log_every", "eval_every", "max_skipped_in_a_row"):
+        if config.training[key] < 1:
+            raise ValueError(f"config.training.{key}: must be at least 1, got {config.training[key]}")
+    if config.checkpoints.every < 1 or config.checkpoints.keep_last < 1:
+        raise ValueError("config.checkpoints: every and keep_last must be at least 1")
+    if config.checkpoints.best_metric and config.checkpoints.every % config.training.eval_every:
+        raise ValueError(
+            f"config.checkpoints.every: {config.checkpoints.every} must be a multiple of config.training.eval_every "
+            f"({config.training.eval_every}) when best_metric is set, so that every checkpoint has been evaluated"
+        )
+    if not config.objective:
+        raise ValueError("config.objective: empty; name at least one kernel of alignment.losses")

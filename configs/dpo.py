@@ -1,6 +1,6 @@
 """Direct Preference Optimization (Rafailov et al., 2023, arXiv 2305.18290) after SFT: the default run.
 
-    python -m experiments.finetune --config=configs/dpo.py --workdir=runs/dpo
+python -m experiments.finetune --config=configs/dpo.py --workdir=runs/dpo
 """
 
 from configs import common

@@ -1,6 +1,6 @@
 """DPO plus 0.1 x the token-mean NLL of the chosen side: two terms of one objective.
 
-    python -m experiments.finetune --config=configs/dpo_sft.py --workdir=runs/dpo_sft
+python -m experiments.finetune --config=configs/dpo_sft.py --workdir=runs/dpo_sft
 """
 
 from configs import common

@@ -1,6 +1,6 @@
 """FocalPO (Liu et al., 2025, arXiv 2501.06645) after SFT.
 
-    python -m experiments.finetune --config=configs/focal_po.py --workdir=runs/focal_po
+python -m experiments.finetune --config=configs/focal_po.py --workdir=runs/focal_po
 """
 
 from configs import common

@@ -1,6 +1,6 @@
 """Latent Collective Preference Optimization (Cao et al., 2025, arXiv 2509.24159) on pairs, a quarter of them flipped.
 
-    python -m experiments.finetune --config=configs/lcpo.py --workdir=runs/lcpo
+python -m experiments.finetune --config=configs/lcpo.py --workdir=runs/lcpo
 """
 
 from configs import common

@@ -1,6 +1,6 @@
 """LiPO-lambda (Liu et al., 2024, arXiv 2402.01878) on ranked lists of four after SFT.
 
-    python -m experiments.finetune --config=configs/lipo_lambda.py --workdir=runs/lipo_lambda
+python -m experiments.finetune --config=configs/lipo_lambda.py --workdir=runs/lipo_lambda
 """
 
 from configs import common

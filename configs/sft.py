@@ -1,6 +1,6 @@
 """Supervised fine-tuning (next-token prediction) on the generated corpus, packed.
 
-    python -m experiments.finetune --config=configs/sft.py --workdir=runs/sft
+python -m experiments.finetune --config=configs/sft.py --workdir=runs/sft
 """
 
 from configs import common

@@ -1,6 +1,6 @@
 """Token-level DPO, first form (Zeng et al., 2024, arXiv 2404.11999) after SFT.
 
-    python -m experiments.finetune --config=configs/tdpo1.py --workdir=runs/tdpo1
+python -m experiments.finetune --config=configs/tdpo1.py --workdir=runs/tdpo1
 """
 
 from configs import common

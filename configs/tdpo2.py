@@ -1,6 +1,6 @@
 """Token-level DPO, second form (Zeng et al., 2024, arXiv 2404.11999) after SFT.
 
-    python -m experiments.finetune --config=configs/tdpo2.py --workdir=runs/tdpo2
+python -m experiments.finetune --config=configs/tdpo2.py --workdir=runs/tdpo2
 """
 
 from configs import common

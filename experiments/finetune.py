@@ -9,7 +9,6 @@ curves.png and, at the end, hugging_face/ (a checkpoint that transformers loads)
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import json
 import os
@@ -31,49 +30,16 @@ from ml_collections import ConfigDict, config_flags
 import alignment.losses
 import alignment.metrics
 from alignment import objective, statistics
-from alignment.data import DataError, corpus, formats, pipeline, rows, tokenizers
-from alignment.decoding import sampler
+from alignment.data import corpus, formats, pipeline, rows, tokenizers
 from alignment.models import decoder, hugging_face
-from alignment.training import checkpoints, mesh, optimizer, state, step
+from alignment.training import checkpoints, mesh, optimizer, state, step, stored_reference
 from alignment.training import logging as metrics_log
 from configs import common
+from experiments import gold_reward
 
 
 class RunStopped(RuntimeError):
     """The run cannot go on; the message says why and where the details are."""
-
-
-# --- the config ------------------------------------------------------------------------------------------------------
-
-
-def check_keys(config: Mapping, allowed: Mapping, path: str = "config") -> None:
-    """ValueError for a key that nothing reads, or one that is missing, with the nearest that exists."""
-    for key in config:
-        here = f"{path}.{key}"
-        if key not in allowed:
-            near = difflib.get_close_matches(key, list(allowed), n=3, cutoff=0.5) or sorted(allowed)
-            raise ValueError(f"{here}: unknown key; nearest: {', '.join(near)}")
-        if isinstance(allowed[key], Mapping) and here.removeprefix("config.") not in common.FREE:
-            if not isinstance(config[key], Mapping):
-                raise ValueError(f"{here}: is a section, got {config[key]!r}")
-            check_keys(config[key], allowed[key], here)
-    if missing := [k for k in allowed if k not in config]:
-        raise ValueError(f"{path}.{missing[0]}: missing; start the config from configs/common.py")
-
-
-def check_numbers(config: ConfigDict) -> None:
-    for key in ("steps", "accumulate", "log_every", "eval_every", "max_skipped_in_a_row"):
-        if config.training[key] < 1:
-            raise ValueError(f"config.training.{key}: must be at least 1, got {config.training[key]}")
-    if config.checkpoints.every < 1 or config.checkpoints.keep_last < 1:
-        raise ValueError("config.checkpoints: every and keep_last must be at least 1")
-    if config.checkpoints.best_metric and config.checkpoints.every % config.training.eval_every:
-        raise ValueError(
-            f"config.checkpoints.every: {config.checkpoints.every} must be a multiple of config.training.eval_every "
-            f"({config.training.eval_every}) when best_metric is set, so that every checkpoint has been evaluated"
-        )
-    if not config.objective:
-        raise ValueError("config.objective: empty; name at least one kernel of alignment.losses")
 
 
 # --- the data --------------------------------------------------------------------------------------------------------
@@ -126,7 +92,9 @@ def load_data(config: ConfigDict) -> Data:
         if completions != 1:
             raise ValueError("config.data.packed: packing is for one completion per example, not for pairs or lists")
         if config.precompute_reference:
-            raise ValueError("config.precompute_reference: packed rows hold several examples; set config.data.packed=False")
+            raise ValueError(
+                "config.precompute_reference: packed rows hold several examples; set config.data.packed=False"
+            )
         train, evaluation = rows.pack(train, data.packed_length), rows.pack(evaluation, data.packed_length)
         collate = functools.partial(rows.collate_packed, length=data.packed_length, pad_id=tokenizer.pad_id)
         say(f"packed into {len(train)} rows of {data.packed_length} tokens")
@@ -190,7 +158,9 @@ def initial_params(model: decoder.Model, given: dict | None, seed: int, device_m
     if given is None:
         return params
     placed = jax.tree_util.tree_map_with_path(
-        lambda path, drawn, s: jax.device_put(_at(given, path).astype(drawn.dtype), s) if _at(given, path) is not None else drawn,
+        lambda path, drawn, s: (
+            jax.device_put(_at(given, path).astype(drawn.dtype), s) if _at(given, path) is not None else drawn
+        ),
         params,
         shardings,
     )
@@ -220,88 +190,6 @@ def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, devic
     return checkpoints.restore_params(workdir / "before" / "checkpoints", abstract, describe_model(before_model.config))
 
 
-# --- the reference ---------------------------------------------------------------------------------------------------
-
-
-def stored_reference(path: Path, model, params, examples: list, data: Data, config: ConfigDict, device_mesh) -> dict[int, np.ndarray]:
-    """Token log-probs of the reference by example id, computed once and kept in a file beside the run."""
-    if path.exists():
-        with np.load(path, allow_pickle=False) as stored:
-            if set(stored["ids"].tolist()) == {e.id for e in examples}:
-                return dict(zip(stored["ids"].tolist(), stored["token_logps"], strict=True))
-        say(f"{path} is of other data; scoring the reference again")
-
-    @jax.jit
-    def score(params, batch):
-        _, hidden = statistics.completion_hidden(model, params, batch)
-        return statistics.token_statistics(
-            ("token_logps",),
-            hidden,
-            model.head(params),
-            batch["targets"],
-            batch["mask"],
-            chunk_size=config.training.vocabulary_chunk or None,
-            logit_softcap=model.config.logit_softcap,
-            temperature=config.training.temperature,
-        )["token_logps"]
-
-    if jax.process_count() > 1:
-        raise ValueError("config.precompute_reference: one process only for now; leave it False on several hosts")
-    table: dict[int, np.ndarray] = {}
-    batches = pipeline.evaluation_batches(examples, batch_size=config.data.batch_size, collate=data.collate)
-    for batch in batches:
-        logps = np.asarray(score(params, mesh.put_batch(device_mesh, batch)))
-        table |= {int(i): row for i, row, ok in zip(batch["ids"], logps, batch["valid"], strict=True) if ok}
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez(temporary, ids=np.array(list(table)), token_logps=np.stack(list(table.values())))
-    temporary.replace(path)
-    say(f"reference log-probs of {len(table)} examples stored in {path}")
-    return table
-
-
-def join_reference(batch: dict, table: Mapping[int, np.ndarray] | None) -> dict:
-    if table is None:
-        return batch
-    nothing = np.zeros(batch["targets"].shape[1:], np.float32)
-    return batch | {"reference_token_logps": np.stack([table.get(int(i), nothing) for i in batch["ids"]])}
-
-
-# --- the gold reward of the generated corpus -------------------------------------------------------------------------
-
-
-def sample_gold(model, params, data: Data, config: ConfigDict) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Samples completions of held-out prompts; returns prompts, gold rewards of the samples and of demonstrations."""
-    rng = np.random.default_rng(12345)
-    held_out = corpus.prompts("test")
-    prompts = [held_out[i % len(held_out)] for i in range(config.gold.samples)]
-    width = config.data.prompt_length
-    tokens = np.full((len(prompts), width), data.tokenizer.pad_id, np.int32)
-    mask = np.zeros(tokens.shape, bool)
-    for row, prompt in enumerate(prompts):
-        ids = rows.encode_prompt(prompt, data.tokenizer)
-        tokens[row, width - len(ids) :], mask[row, width - len(ids) :] = ids, True
-    samples = sampler.sample(
-        model,
-        params,
-        jnp.asarray(tokens),
-        jnp.asarray(mask),
-        jax.random.key(7),
-        max_new_tokens=config.data.completion_length,
-        temperature=config.gold.temperature,
-        eos_id=data.tokenizer.eos_id,
-        pad_id=data.tokenizer.pad_id,
-    )
-    out, keep = np.asarray(samples.tokens), np.asarray(samples.mask)
-    texts = [data.tokenizer.decode([int(t) for t in o[k] if t != data.tokenizer.eos_id]) for o, k in zip(out, keep, strict=True)]
-    rewards = np.array([corpus.gold_reward(p, t) for p, t in zip(prompts, texts, strict=True)])
-    opponents = np.array([corpus.gold_reward(p, corpus.demonstration(p, rng)) for p in prompts])
-    return texts, rewards, opponents
-
-
-def win_rate(rewards: np.ndarray, opponents: np.ndarray) -> float:
-    return float(np.mean((rewards > opponents) + 0.5 * (rewards == opponents)))
-
-
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
@@ -325,7 +213,9 @@ def evaluate(evaluation, params, frozen_params, method_state, batches, table, de
     sums: dict[str, float] = {}
     weights: dict[str, float] = {}
     for batch in batches:
-        got = evaluation(params, frozen_params, method_state, mesh.put_batch(device_mesh, join_reference(batch, table)))
+        got = evaluation(
+            params, frozen_params, method_state, mesh.put_batch(device_mesh, stored_reference.join(batch, table))
+        )
         for total, part in zip((sums, weights), got, strict=True):
             for key, value in part.items():
                 total[key] = total.get(key, 0.0) + float(value)
@@ -335,10 +225,15 @@ def evaluate(evaluation, params, frozen_params, method_state, batches, table, de
 
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """One run from data to checkpoint; returns what it prints at the end."""
+    """One run from data to checkpoint; returns what it prints at the end. A SIGTERM saves and exits with 0."""
+    with StopOnSignal() as stop:
+        return _run(config, workdir, stop)
+
+
+def _run(config: ConfigDict, workdir: Path, stop: StopOnSignal) -> dict[str, Any]:
     name = "+".join(config.objective)
-    check_keys(config, common.base())
-    check_numbers(config)
+    common.check_keys(config, common.base())
+    common.check_numbers(config)
     check_writable(workdir)
 
     # --- mesh
@@ -352,7 +247,9 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         data.train, batch_size=config.data.batch_size, seed=config.seed, collate=data.collate, **by_process
     )
     evaluation_batches = (
-        pipeline.evaluation_batches(data.evaluation, batch_size=config.data.batch_size, collate=data.collate, **by_process)
+        pipeline.evaluation_batches(
+            data.evaluation, batch_size=config.data.batch_size, collate=data.collate, **by_process
+        )
         if data.evaluation
         else []
     )
@@ -363,7 +260,9 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     names = [n for n in objective.names_of((*terms, *metrics)) if n != "state"]
     needs = statistics.needs_of(names)
     if "teacher" in needs.models:
-        raise ValueError("config.objective: a term asks for a teacher; this script has only the policy and its reference")
+        raise ValueError(
+            "config.objective: a term asks for a teacher; this script has only the policy and its reference"
+        )
     if needs.reward_head and not config.model.reward_heads:
         raise ValueError("config.model.reward_heads: the objective reads a reward head; set it to 1")
     if unread := sorted(set(data.columns) - {"ids", *names}):
@@ -377,14 +276,28 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     params = initial_params(model, given, config.seed, device_mesh)
     frozen_params, frozen_models, train_table, eval_table = {}, {}, None, None
     if config.precompute_reference:
-        beyond = (needs.policy & statistics.pairwise_names()) | (needs.frozen.get("reference", frozenset()) - {"token_logps"})
+        beyond = (needs.policy & statistics.pairwise_names()) | (
+            needs.frozen.get("reference", frozenset()) - {"token_logps"}
+        )
         if beyond:
             raise ValueError(f"config.precompute_reference: log-probs alone cannot serve {', '.join(sorted(beyond))}")
         if "reference" not in needs.models:
             raise ValueError("config.precompute_reference: no kernel of this objective asks for a reference")
-        store = functools.partial(stored_reference, model=model, params=params, data=data, config=config, device_mesh=device_mesh)
-        train_table = store(workdir / "reference_train.npz", examples=data.train)
-        eval_table = store(workdir / "reference_eval.npz", examples=data.evaluation) if data.evaluation else None
+        score = functools.partial(
+            stored_reference.load_or_score,
+            model=model,
+            params=params,
+            device_mesh=device_mesh,
+            chunk_size=config.training.vocabulary_chunk or None,
+            temperature=config.training.temperature,
+        )
+
+        def table(file: str, examples: list) -> dict:
+            batches = pipeline.evaluation_batches(examples, batch_size=config.data.batch_size, collate=data.collate)
+            return score(workdir / file, batches=batches, ids={e.id for e in examples})
+
+        train_table = table("reference_train.npz", data.train)
+        eval_table = table("reference_eval.npz", data.evaluation) if data.evaluation else None
     elif "reference" in needs.models:
         frozen_params, frozen_models = {"reference": jax.tree.map(jnp.copy, params)}, {"reference": model}
 
@@ -411,21 +324,33 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         out_shardings=(shardings, mesh.replicated(device_mesh)),
         donate_argnums=0,
     )
-    evaluation = jax.jit(step.make_evaluation(losses, terms, metrics, data.sides), out_shardings=mesh.replicated(device_mesh))
+    evaluation = jax.jit(
+        step.make_evaluation(losses, terms, metrics, data.sides), out_shardings=mesh.replicated(device_mesh)
+    )
 
     # --- gold reward before
     result: dict[str, Any] = {"name": name}
     with_gold = config.data.source == "corpus" and config.gold.samples > 0
+    sample_gold = functools.partial(
+        gold_reward.sample,
+        samples=config.gold.samples,
+        prompt_length=config.data.prompt_length,
+        completion_length=config.data.completion_length,
+        temperature=config.gold.temperature,
+    )
     if with_gold:
-        _, rewards_before, opponents = sample_gold(model, train_state.params, data, config)
-        result["win_rate_before"] = win_rate(rewards_before, opponents)
+        _, rewards_before, opponents = sample_gold(model, train_state.params, data.tokenizer)
+        result["win_rate_before"] = gold_reward.win_rate(rewards_before, opponents)
 
     # --- restore
     description = {
         "model": describe_model(model.config),
         "objective": checkpoints.as_json(
             {"terms": config.objective.to_dict(), "seed": config.seed}
-            | {k: config.data[k] for k in ("source", "kind", "batch_size", "prompt_length", "completion_length", "packed")}
+            | {
+                k: config.data[k]
+                for k in ("source", "kind", "batch_size", "prompt_length", "completion_length", "packed")
+            }
         ),
     }
     manager = checkpoints.open_manager(
@@ -441,7 +366,6 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         say(f"{name}: going on from step {first} in {workdir / 'checkpoints'}")
 
     # --- loop
-    stop = StopOnSignal()
     log = metrics_log.MetricsLog(workdir, first) if jax.process_index() == 0 else None
     progress = metrics_log.Progress(name, config.training.steps, first, config.training.log_every)
     last_evaluation: dict[str, float] = {}
@@ -452,8 +376,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             path = workdir / "nonfinite.json"
             path.write_text(json.dumps({"last_step": int(at), "batches_of_example_ids": ids}, indent=1))
             raise RunStopped(
-                f"{name} step {at}: loss or gradient was not finite {int(logs['skipped_in_a_row'])} steps in a row; the "
-                f"batches' example ids are in {path}"
+                f"{name} step {at}: loss or gradient was not finite {int(logs['skipped_in_a_row'])} steps in a row; "
+                f"the batches' example ids are in {path}"
             )
 
     at = first
@@ -461,7 +385,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     began, tokens_since = time.monotonic(), 0
     try:
         for at in range(first + 1, config.training.steps + 1):
-            batch = join_reference(next(stream), train_table)
+            batch = stored_reference.join(next(stream), train_table)
             tokens = int((batch["segment_ids"] != 0).sum()) * jax.process_count()
             ids = [*ids, batch["ids"].tolist()][-config.training.max_skipped_in_a_row :]
             train_state, logs = train_step(train_state, frozen_params, mesh.put_batch(device_mesh, batch))
@@ -482,8 +406,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             progress.advance(at, tokens, values)
             if evaluation_batches and (at % config.training.eval_every == 0 or at == config.training.steps):
                 last_evaluation = evaluate(
-                    evaluation, train_state.params, frozen_params, train_state.method_state, evaluation_batches, eval_table,
-                    device_mesh, terms,
+                    evaluation, train_state.params, frozen_params, train_state.method_state, evaluation_batches,
+                    eval_table, device_mesh, terms,
                 )  # fmt: skip
                 if log:
                     log.write(at, last_evaluation, "eval")
@@ -502,7 +426,6 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                 raise SystemExit(0)
         checkpoints.wait(manager)
     finally:
-        stop.restore()
         progress.close()
         if log:
             log.close()
@@ -514,8 +437,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.steps))
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
     if with_gold:
-        texts, rewards, opponents = sample_gold(model, train_state.params, data, config)
-        result["win_rate_after"] = win_rate(rewards, opponents)
+        texts, rewards, opponents = sample_gold(model, train_state.params, data.tokenizer)
+        result["win_rate_after"] = gold_reward.win_rate(rewards, opponents)
         result["gold_before"], result["gold_after"] = float(rewards_before.mean()), float(rewards.mean())
         result["samples"] = texts[:3]
     if jax.process_index() == 0:
@@ -528,7 +451,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 
 def export(directory: Path, model_config, params, tokenizer, source: str) -> None:
-    """A directory that transformers loads; the tokenizer's files come along from the checkpoint the run started from."""
+    """A directory that transformers loads; the tokenizer's files come along from where the run started."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -549,7 +472,8 @@ def report(result: Mapping[str, Any]) -> None:
     if "win_rate_after" in result:
         say(
             f"  gold win rate against demonstrations: {result['win_rate_before']:.3f} before, "
-            f"{result['win_rate_after']:.3f} after (mean gold reward {result['gold_before']:.2f} -> {result['gold_after']:.2f})"
+            f"{result['win_rate_after']:.3f} after "
+            f"(mean gold reward {result['gold_before']:.2f} -> {result['gold_after']:.2f})"
         )
     for key in ("checkpoint", "metrics", "curves", "hugging_face"):
         if key in result:
@@ -559,9 +483,10 @@ def report(result: Mapping[str, Any]) -> None:
 class StopOnSignal:
     """Remembers a SIGTERM until the loop asks; on several hosts all agree before any of them stops."""
 
-    def __init__(self):
+    def __enter__(self) -> StopOnSignal:
         self._signalled = False
         self._old = signal.signal(signal.SIGTERM, self._remember)
+        return self
 
     def _remember(self, *_):
         self._signalled = True
@@ -573,7 +498,7 @@ class StopOnSignal:
 
         return bool(np.any(multihost_utils.process_allgather(np.array(self._signalled))))
 
-    def restore(self) -> None:
+    def __exit__(self, *_) -> None:
         signal.signal(signal.SIGTERM, self._old)
 
 
@@ -587,7 +512,7 @@ def main(_) -> None:
         if _CONFIG.value.get("distributed"):
             jax.distributed.initialize()
         run(_CONFIG.value, Path(_WORKDIR.value))
-    except (ValueError, DataError, OSError, checkpoints.CheckpointError, hugging_face.CheckpointError, RunStopped) as error:
+    except (ValueError, OSError, checkpoints.CheckpointError, RunStopped) as error:
         if os.environ.get("ALIGNMENT_TRACEBACK"):
             raise
         sys.exit(f"error: {error}")

@@ -1,0 +1,1 @@
+"""Measurements: each script prints what it measured, how, and on what. Nothing here is a test."""
