@@ -1,0 +1,96 @@
+"""Configs of `experiments.finetune` small enough that a whole run takes seconds; used by several test files."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from alignment.training import mesh
+from configs import common
+
+ROOT = Path(__file__).resolve().parent.parent
+
+_SMALL = {
+    "model": {"hidden_size": 16, "intermediate_size": 32, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1},
+    "data": {"corpus_size": 64, "corpus_eval_size": 8, "batch_size": 8, "packed_length": 128},
+    "optimizer": {"warmup_steps": 0},
+    "training": {"steps": 3, "log_every": 1, "eval_every": 3},
+    "checkpoints": {"every": 3, "export_hugging_face": False},
+    "gold": {"samples": 0},
+}
+
+
+def shrink(config, steps=3):
+    """The config with its sizes made tiny, in both of its stages; what it trains stays as it was."""
+    for stage in (config, config.before) if config.before else (config,):
+        for section, values in _SMALL.items():
+            if section in stage:
+                for key, value in values.items():
+                    if key in stage[section]:
+                        stage[section][key] = value
+        stage.training.steps = stage.training.eval_every = stage.checkpoints.every = steps
+    return config
+
+
+def dpo(steps=3, objective=None, metrics=None):
+    """DPO from scratch, without the stage of supervised fine-tuning."""
+    config = shrink(common.base(), steps)
+    config.objective.update(objective or {"dpo": {"weight": 1.0, "beta": 0.5}})
+    config.metrics.update({"reward_accuracy": {}} if metrics is None else metrics)
+    return config
+
+
+def one_device(monkeypatch):
+    """Lets a run in this process see one of the virtual devices only: eight of them compile and run more slowly."""
+    monkeypatch.setattr(mesh, "make_mesh", functools.partial(mesh.make_mesh, devices=jax.devices()[:1]))
+
+
+def overrides(config) -> list[str]:
+    """The flags that turn configs/dpo.py into `config`, for a run as a command."""
+    defaults, flags = common.base(), []
+    for section in (*_SMALL, "mesh"):
+        for key, value in config[section].items():
+            if value != defaults[section][key]:
+                flags.append(f"--config.{section}.{key}={value}")
+    return flags
+
+
+def command(config_file, workdir, *flags) -> list[str]:
+    return [sys.executable, "-m", "experiments.finetune", f"--config={config_file}", f"--workdir={workdir}", *flags]
+
+
+def environment(**extra) -> dict[str, str]:
+    """One device; the flags and the compilation cache of conftest.py come with the inherited environment."""
+    paths = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
+    return os.environ | {"JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"} | extra
+
+
+def finetune(config_file, workdir, *flags, timeout=240, **kwargs) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command(config_file, workdir, *flags), env=environment(), cwd=ROOT, capture_output=True, text=True,
+        timeout=timeout, check=False, **kwargs,
+    )  # fmt: skip
+
+
+def leaves(tree) -> dict[str, np.ndarray]:
+    """A pytree as {path: array on the host}, typed keys as their integers."""
+
+    def plain(x):
+        return np.asarray(jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+
+    return {jax.tree_util.keystr(path): plain(x) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def digest(tree) -> str:
+    """One string that differs if any bit of the tree does."""
+    h = hashlib.sha256()
+    for path, x in sorted(leaves(tree).items()):
+        h.update(f"{path}{x.dtype}{x.shape}".encode() + x.tobytes())
+    return h.hexdigest()
