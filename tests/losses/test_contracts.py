@@ -618,7 +618,7 @@ def test_micro_batches_add_up_to_the_batch_in_loss_and_gradient(row, micro_batch
         np.testing.assert_allclose(weight, sum(reduction.weight(jnp.asarray(mask[rows])) for rows in parts))
 
         def loss(trained, tree, mask, reduction=reduction, weight=weight):
-            tree = {**tree, **trained}  # inside jit a dict's keys may come back sorted (jax 0.12)
+            tree = {**tree, **trained}  # jit sorts the keys of a dict
             values = row.kernel(*(tree[name] for name in names), **row.hyper)
             return reduction.total(values, jnp.asarray(mask)) / weight
 
