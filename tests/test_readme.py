@@ -9,7 +9,7 @@ import pytest
 
 from alignment import losses, metrics, objective
 from alignment.data import formats
-from experiments import finetune
+from configs import common
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,8 +34,8 @@ def test_a_config_of_the_readme_has_known_keys_and_binds(source):
     namespace = {}
     exec(source, namespace)
     config = namespace["get_config"]()
-    finetune.check_keys(config, finetune.common.base())
-    finetune.check_numbers(config)
+    common.check_keys(config, common.base())
+    common.check_numbers(config)
     for section, kernels in (("objective", losses), ("metrics", metrics)):
         assert objective.bind(config[section].to_dict(), kernels, section, ("chosen", "rejected"), ())
 
