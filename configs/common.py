@@ -138,8 +138,9 @@ def check_keys(config: Mapping, allowed: Mapping, path: str = "config") -> None:
         if key not in allowed:
             near = difflib.get_close_matches(key, list(allowed), n=3, cutoff=0.5) or sorted(allowed)
             raise ValueError(f"{here}: unknown key; nearest: {', '.join(near)}")
-        if isinstance(allowed[key], Mapping) and here.removeprefix("config.") not in FREE:
-            if not isinstance(config[key], Mapping):
+        # A ConfigDict is no Mapping.
+        if isinstance(allowed[key], ConfigDict) and here.removeprefix("config.") not in FREE:
+            if not isinstance(config[key], ConfigDict):
                 raise ValueError(f"{here}: is a section, got {config[key]!r}")
             check_keys(config[key], allowed[key], here)
     if missing := [k for k in allowed if k not in config]:

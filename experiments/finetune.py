@@ -369,14 +369,17 @@ def _run(config: ConfigDict, workdir: Path, stop: StopOnSignal) -> dict[str, Any
     log = metrics_log.MetricsLog(workdir, first) if jax.process_index() == 0 else None
     progress = metrics_log.Progress(name, config.training.steps, first, config.training.log_every)
     last_evaluation: dict[str, float] = {}
-    ids: list[list[int]] = []
+    evaluated = 0
+    ids: dict[int, list[int]] = {}  # of the last batches, by step
 
-    def check_finite(logs) -> None:
-        if int(logs["skipped_in_a_row"]) >= config.training.max_skipped_in_a_row:
+    def check_finite(logs, of: int) -> None:
+        count = int(logs["skipped_in_a_row"])
+        if count >= config.training.max_skipped_in_a_row:
+            batches = {s: i for s, i in ids.items() if of - count < s <= of}
             path = workdir / "nonfinite.json"
-            path.write_text(json.dumps({"last_step": int(at), "batches_of_example_ids": ids}, indent=1))
+            path.write_text(json.dumps({"last_step": of, "example_ids_by_step": batches}, indent=1))
             raise RunStopped(
-                f"{name} step {at}: loss or gradient was not finite {int(logs['skipped_in_a_row'])} steps in a row; "
+                f"{name} step {of}: loss or gradient was not finite {count} steps in a row; "
                 f"the batches' example ids are in {path}"
             )
 
@@ -387,11 +390,12 @@ def _run(config: ConfigDict, workdir: Path, stop: StopOnSignal) -> dict[str, Any
         for at in range(first + 1, config.training.steps + 1):
             batch = stored_reference.join(next(stream), train_table)
             tokens = int((batch["segment_ids"] != 0).sum()) * jax.process_count()
-            ids = [*ids, batch["ids"].tolist()][-config.training.max_skipped_in_a_row :]
+            ids[at] = batch["ids"].tolist()
+            ids.pop(at - config.training.max_skipped_in_a_row - 1, None)
             train_state, logs = train_step(train_state, frozen_params, mesh.put_batch(device_mesh, batch))
             # The step before this one has finished by now or nearly so: looking at it does not hold this one up.
             if previous is not None:
-                check_finite(previous)
+                check_finite(previous, at - 1)
             previous = logs
             tokens_since += tokens
             values = None
@@ -405,7 +409,7 @@ def _run(config: ConfigDict, workdir: Path, stop: StopOnSignal) -> dict[str, Any
                     log.write(at, values)
             progress.advance(at, tokens, values)
             if evaluation_batches and (at % config.training.eval_every == 0 or at == config.training.steps):
-                last_evaluation = evaluate(
+                evaluated, last_evaluation = at, evaluate(
                     evaluation, train_state.params, frozen_params, train_state.method_state, evaluation_batches,
                     eval_table, device_mesh, terms,
                 )  # fmt: skip
@@ -414,11 +418,14 @@ def _run(config: ConfigDict, workdir: Path, stop: StopOnSignal) -> dict[str, Any
                 began, tokens_since = time.monotonic(), 0
             stopping = stop.requested()
             if at % config.checkpoints.every == 0 or at == config.training.steps or stopping:
-                check_finite(logs)
+                check_finite(logs, at)
                 best = config.checkpoints.best_metric
                 if best and best not in last_evaluation and not stopping:
                     raise ValueError(f"config.checkpoints.best_metric: {best!r} is not among {sorted(last_evaluation)}")
-                checkpoints.save(manager, at, train_state, stream, description, last_evaluation or None)
+                # An evaluation of an earlier step must not make this one the best.
+                checkpoints.save(
+                    manager, at, train_state, stream, description, last_evaluation if evaluated == at else None
+                )
             if stopping:
                 checkpoints.wait(manager)
                 say(f"{name}: stopped by SIGTERM at step {at}, checkpoint saved in {workdir / 'checkpoints'}; "
