@@ -19,7 +19,9 @@ from alignment.training import mesh, state, step
 SIDES = ("chosen", "rejected")
 COLUMNS = ("annotator_ids", "margins")
 MODEL = decoder.build(
-    decoder.DecoderConfig(vocab_size=264, hidden_size=16, intermediate_size=32, num_layers=2, num_heads=2, num_kv_heads=2)
+    decoder.DecoderConfig(
+        vocab_size=264, hidden_size=16, intermediate_size=32, num_layers=2, num_heads=2, num_kv_heads=2
+    )
 )
 
 
@@ -50,7 +52,9 @@ def take(spec, data, *, accumulate=1, metrics=None, optimizer=None, shape=None, 
     # Plain gradient descent: the change of a parameter is its gradient, which Adam would rescale.
     optimizer = optimizer or optax.sgd(1.0)
     default, reference = params_and_reference()
-    before = state.create(default if params is None else params, optimizer, objective.initial_states(terms), jax.random.key(5))
+    before = state.create(
+        default if params is None else params, optimizer, objective.initial_states(terms), jax.random.key(5)
+    )
     losses = step.make_losses(MODEL, {"reference": MODEL}, terms, shown, SIDES)
     function = step.make_step(losses, terms, shown, SIDES, optimizer, accumulate=accumulate)
     device_mesh = mesh.make_mesh(shape or {"data": -1}, jax.devices()[:devices])

@@ -91,7 +91,9 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(accumulate):
         params=tiny_steps.poisoned(params), steps=2,
     )  # fmt: skip
     for name in ("params", "opt_state", "method_state"):
-        for got, want in zip(jax.tree.leaves(getattr(after, name)), jax.tree.leaves(getattr(before, name)), strict=True):
+        for got, want in zip(
+            jax.tree.leaves(getattr(after, name)), jax.tree.leaves(getattr(before, name)), strict=True
+        ):
             np.testing.assert_array_equal(got, want)
     assert (int(after.step), int(after.skipped), int(after.skipped_in_a_row)) == (2, 2, 2)
     assert logs["skipped"] == logs["skipped_in_a_row"] == 2
@@ -146,7 +148,9 @@ def test_evaluation_adds_up_to_the_loss_of_the_whole():
     sums, weights = {}, {}
     for rows in (slice(0, 3), slice(3, 6)):
         for total, part in zip(
-            (sums, weights), evaluate(params, {"reference": reference}, {}, {k: v[rows] for k, v in batch.items()}), strict=True
+            (sums, weights),
+            evaluate(params, {"reference": reference}, {}, {k: v[rows] for k, v in batch.items()}),
+            strict=True,
         ):
             for key, value in part.items():
                 total[key] = total.get(key, 0) + float(value)
