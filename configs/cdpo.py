@@ -7,6 +7,6 @@ from configs import common
 
 
 def get_config():
-    config = common.preference({"cdpo": {"weight": 1.0, "beta": 0.1, "label_smoothing": 0.25}})
+    config = common.preference({"cdpo": {"weight": 1.0, "beta": 0.5, "label_smoothing": 0.25}})
     config.data.label_noise = 0.25
     return config

@@ -9,7 +9,7 @@ from configs import common
 def get_config():
     return common.preference(
         {
-            "dpo": {"weight": 1.0, "beta": 0.1},
+            "dpo": {"weight": 1.0, "beta": 0.5},
             "sft": {"weight": 0.1, "side": "chosen", "reduction": "token_mean"},
         }
     )

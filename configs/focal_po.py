@@ -7,4 +7,4 @@ from configs import common
 
 
 def get_config():
-    return common.preference({"focal_po": {"weight": 1.0, "beta": 0.1, "gamma": 0.05}})
+    return common.preference({"focal_po": {"weight": 1.0, "beta": 0.5, "gamma": 0.05}})

@@ -7,6 +7,6 @@ from configs import common
 
 
 def get_config():
-    config = common.preference({"lcpo": {"weight": 1.0, "beta": 0.1, "num_annotators": 4, "eta_0": 0.9, "alpha": 0.1}})
+    config = common.preference({"lcpo": {"weight": 1.0, "beta": 0.5, "num_annotators": 4, "eta_0": 0.9, "alpha": 0.1}})
     config.data.label_noise = 0.25
     return config

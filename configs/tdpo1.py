@@ -7,7 +7,7 @@ from configs import common
 
 
 def get_config():
-    config = common.preference({"tdpo1": {"weight": 1.0, "beta": 0.1}})
+    config = common.preference({"tdpo1": {"weight": 1.0, "beta": 0.5}})
     config.metrics.chosen_kl = {"kernel": "sequence_forward_kls", "side": "chosen"}
     config.metrics.rejected_kl = {"kernel": "sequence_forward_kls", "side": "rejected"}
     return config
