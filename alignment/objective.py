@@ -108,7 +108,12 @@ def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, side
         return term
     reduction = _reduction(where, settings)
     masks = [a for a in arguments if statistics.parse(a).statistic == "mask"]
-    return term._replace(reduction=reduction, mask=masks[0] if masks else statistics.on_side("mask", side))
+    if masks:
+        return term._replace(reduction=reduction, mask=masks[0])
+    read = [side] if side else sorted({statistics.parse(a).side for a in arguments} - {""}) or [""]
+    if len(read) > 1:
+        raise ValueError(f"{where}: gives a value per token of {' and '.join(read)}: ask for the mask meant")
+    return term._replace(reduction=reduction, mask=statistics.on_side("mask", read[0]))
 
 
 def _reduction(where: str, settings: Mapping[str, Any]) -> reductions.Reduction:

@@ -13,6 +13,10 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 
+class _Manager(ocp.CheckpointManager):
+    started: int | None = None  # the step of the last save, for the message of an error that its thread meets later
+
+
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be read or written; the message names the step and the directory."""
 
@@ -37,14 +41,16 @@ def open_manager(directory: str | os.PathLike, *, keep_last: int = 1, best_metri
         create=True,
         enable_async_checkpointing=True,
     )
-    return ocp.CheckpointManager(Path(directory).absolute(), options=options)
+    return _Manager(Path(directory).absolute(), options=options)
 
 
 def save(manager, step: int, state: Any, data_iterator: Any, description: dict, metrics: dict | None = None) -> None:
-    """Starts writing a checkpoint; `wait` makes sure it has landed."""
+    """Starts writing a checkpoint once the one before has landed; `wait` makes sure that this one has, too."""
+    wait(manager)
     args = {"state": ocp.args.StandardSave(state), "description": ocp.args.JsonSave(description)}
     if data_iterator is not None:
         args["data"] = grain.checkpoint.CheckpointSave(data_iterator)
+    manager.started = step
     try:
         manager.save(step, args=ocp.args.Composite(**args), metrics=metrics)
     except OSError as error:
@@ -56,7 +62,7 @@ def wait(manager) -> None:
     try:
         manager.wait_until_finished()
     except Exception as error:  # orbax re-raises what its writer thread met; its class depends on the file system layer
-        raise CheckpointError(_explain(error, "write", manager.latest_step(), manager.directory)) from error
+        raise CheckpointError(_explain(error, "write", manager.started, manager.directory)) from error
 
 
 def _explain(error: BaseException, verb: str, step: int | None, directory: Any) -> str:
