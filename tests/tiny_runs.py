@@ -52,16 +52,6 @@ def one_device(monkeypatch):
     monkeypatch.setattr(mesh, "make_mesh", functools.partial(mesh.make_mesh, devices=jax.devices()[:1]))
 
 
-def overrides(config) -> list[str]:
-    """The flags that turn configs/dpo.py into `config`, for a run as a command."""
-    defaults, flags = common.base(), []
-    for section in (*_SMALL, "mesh"):
-        for key, value in config[section].items():
-            if value != defaults[section][key]:
-                flags.append(f"--config.{section}.{key}={value}")
-    return flags
-
-
 def command(config_file, workdir, *flags) -> list[str]:
     return [sys.executable, "-m", "experiments.finetune", f"--config={config_file}", f"--workdir={workdir}", *flags]
 

@@ -1,0 +1,57 @@
+"""Every file of configs/ with a `get_config` trains: three steps of a tiny model, in all of its stages."""
+
+import importlib
+import math
+import pathlib
+import re
+
+import pytest
+import tiny_runs
+
+from alignment.training.logging import read_metrics
+from configs import common
+from experiments import finetune
+
+CONFIGS = sorted(
+    p.stem for p in (tiny_runs.ROOT / "configs").glob("*.py") if "def get_config(" in p.read_text(encoding="utf-8")
+)
+
+
+def test_there_are_configs():
+    assert {"sft", "dpo", "lcpo", "tdpo2", "lipo_lambda", "bt_reward_loss"} <= set(CONFIGS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_runs(name, tmp_path, monkeypatch):
+    tiny_runs.one_device(monkeypatch)
+    config = tiny_runs.shrink(importlib.import_module(f"configs.{name}").get_config())
+    # At the first step policy and reference agree; a rate that moves the policy shows the later steps alive.
+    config.optimizer.learning_rate = 1e-2
+    finetune.run(config, tmp_path)
+    stages = [tmp_path, tmp_path / "before"] if config.before else [tmp_path]
+    for stage in stages:
+        rows = read_metrics(stage / "metrics.jsonl")
+        train = [r for r in rows if r["split"] == "train"]
+        assert [r["step"] for r in train] == [1, 2, 3]
+        for row in rows:
+            numbers = {k: v for k, v in row.items() if k != "split"}
+            assert all(v is not None and math.isfinite(v) for v in numbers.values()), row
+        assert all(r["grad_norm"] > 0 and r["skipped"] == 0 for r in train)
+        assert [r["step"] for r in rows if r["split"] == "eval"] == [3]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_docstring_has_the_command(name):
+    module = importlib.import_module(f"configs.{name}")
+    commands = re.findall(r"^\s*(python -m experiments\.\w+ .*)$", module.__doc__, re.MULTILINE)
+    assert commands, module.__doc__
+    for words in (f"--config=configs/{name}.py", "--workdir="):
+        assert any(words in c for c in commands), commands
+    assert all(len(line) <= 120 for line in pathlib.Path(module.__file__).read_text().splitlines())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_key_is_one_that_is_read(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    common.check_keys(config, common.base())
+    common.check_numbers(config)
