@@ -212,8 +212,7 @@ def _loss(
     (eta,) = checks.floats(eta=state.eta)
     if eta.shape != (num_annotators,):
         raise AssertionError(f"state.eta must have shape ({num_annotators},), got {eta.shape}")
-    # Stopped before the lookup, so that a reliability of exactly 1 is never differentiated.
-    reliabilities = _stop(eta).at[_known(annotator_ids, num_annotators)].get(mode="fill", fill_value=jnp.nan)
+    reliabilities = eta.at[_known(annotator_ids, num_annotators)].get(mode="fill", fill_value=jnp.nan)
     posteriors = lcpo_posterior(observed, swapped, reliabilities.astype(observed.dtype))
     return lcpo_loss(observed, swapped, posteriors), {"posteriors": posteriors, "annotator_ids": annotator_ids}
 

@@ -37,7 +37,8 @@ class Reduction(NamedTuple):
 
 
 def _count(mask: Array) -> Array:
-    """How many entries count, as float32. Counted in integers: float32 stops counting at 2^24."""
+    """How many entries count, as float32. Counted in integers: exact whatever the order of the sum, which past 2^24
+    float32 promises only where the backend sums in a tree."""
     checks.boolean(mask=mask)
     return jnp.sum(mask, dtype=jnp.int32).astype(jnp.float32)
 
