@@ -38,6 +38,14 @@ def test_eight_devices_equal_one(shape, accumulate):
     np.testing.assert_allclose(eight.method_state["lcpo"].eta, one.method_state["lcpo"].eta, rtol=1e-5)
 
 
+def test_every_device_holds_its_share_of_the_rows():
+    """Replicated rows would give the same numbers, only eight times as slowly."""
+    made = mesh.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    tokens = mesh.put_batch(made, tiny_steps.batch(16))["tokens"]
+    assert {s.data.shape[0] for s in tokens.addressable_shards} == {4}
+    assert len({s.index[0].start for s in tokens.addressable_shards}) == 4
+
+
 def test_parameters_and_moments_lie_as_the_table_says():
     import optax
 
