@@ -2,9 +2,9 @@
 
 python -m experiments.finetune --config=configs/dpo.py --workdir=runs/dpo
 
-Measured on 2026-11-21, jax 0.10.2, gold win rate against demonstrations of held-out prompts, after SFT and after DPO, with
---config.seed=0, 1, 2: 0.406 -> 0.609, 0.414 -> 0.611, 0.381 -> 0.619 (512 samples each); mean gold reward -1.04 -> 0.04,
--0.94 -> -0.05, -1.17 -> 0.17. Cost of both stages: 286 CPU-seconds. With beta 0.1 seed 1 reached only 0.514.
+Measured on 2026-11-21, jax 0.10.2: gold win rate against demonstrations of held-out prompts, after SFT and after DPO,
+--config.seed=0, 1, 2: 0.406 -> 0.609, 0.414 -> 0.611, 0.381 -> 0.619 (512 samples each); mean gold reward
+-1.04 -> 0.04, -0.94 -> -0.05, -1.17 -> 0.17. With beta 0.1 seed 1 reached only 0.514. Both stages cost 286 CPU-seconds.
 """
 
 from configs import common
