@@ -77,6 +77,7 @@ def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, side
     allowed = set(statistics.hyperparameters_of(kernel))
     if method:
         allowed |= set(statistics.hyperparameters_of(method.init)) | set(statistics.hyperparameters_of(method.update))
+        allowed -= {"axis_name"}  # under jit the batch is global; a config has no mapped axis to name
     given = {k: v for k, v in settings.items() if k not in RESERVED}
     if unknown := sorted(set(given) - allowed):
         options = ", ".join(sorted(allowed | set(RESERVED)))

@@ -142,3 +142,8 @@ def test_metrics_are_bound_in_the_same_way():
     assert all("chosen" in a for a in term.arguments) and term.mask == "chosen_mask"
     with pytest.raises(ValueError, match=r"config\.metrics\.token_nl: .*token_nll"):
         objective.bind({"token_nl": {}}, alignment.metrics, "metrics", PAIR, ())
+
+
+def test_the_mapped_axis_of_a_method_is_not_a_config_key():
+    with pytest.raises(ValueError, match=r"config\.objective\.lcpo\.axis_name: unknown key"):
+        bind({"lcpo": {"axis_name": "data"}}, columns=("annotator_ids",))
