@@ -257,7 +257,7 @@ def _run(config: ConfigDict, workdir: Path, stop: StopOnSignal) -> dict[str, Any
     # --- objective
     terms = objective.bind(config.objective.to_dict(), alignment.losses, "objective", data.sides, data.columns)
     metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, data.columns)
-    names = [n for n in objective.names_of((*terms, *metrics)) if n != "state"]
+    names = objective.names_of((*terms, *metrics))
     needs = statistics.needs_of(names)
     if "teacher" in needs.models:
         raise ValueError(
@@ -444,10 +444,9 @@ def _run(config: ConfigDict, workdir: Path, stop: StopOnSignal) -> dict[str, Any
     result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.steps))
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
     if with_gold:
-        texts, rewards, opponents = sample_gold(model, train_state.params, data.tokenizer)
+        _, rewards, opponents = sample_gold(model, train_state.params, data.tokenizer)
         result["win_rate_after"] = gold_reward.win_rate(rewards, opponents)
         result["gold_before"], result["gold_after"] = float(rewards_before.mean()), float(rewards.mean())
-        result["samples"] = texts[:3]
     if jax.process_index() == 0:
         metrics_log.draw_curves(metrics_log.read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png", name)
     if config.checkpoints.export_hugging_face and not config.model.reward_heads:

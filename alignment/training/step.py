@@ -33,7 +33,7 @@ def make_losses(
     temperature: float = 1.0,
 ) -> Callable:
     """`(params, frozen_params, method_state, batch) -> ({term: sum}, {metric: sum}, kept)`, unreduced by design."""
-    needs = statistics.needs_of([n for n in objective.names_of((*terms, *metrics)) if n != "state"])
+    needs = statistics.needs_of(objective.names_of((*terms, *metrics)))
 
     def losses(params, frozen_params, method_state, batch):
         frozen = {whose: (frozen_models[whose], frozen_params[whose]) for whose in frozen_params}
