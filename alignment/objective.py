@@ -37,6 +37,7 @@ class Term(NamedTuple):
     reduction: reductions.Reduction
     mask: str  # the mask that per-token values are reduced under; "" for per-example values
     method: StatefulKernel | None
+    batch_wide: bool  # an example's value depends on the whole batch, so micro-batches would change it
 
 
 def _lookup(name: str, namespace: ModuleType, kind: str) -> Callable[..., Any] | StatefulKernel:
@@ -57,7 +58,8 @@ def _dummy(name: str) -> jax.ShapeDtypeStruct:
     batch, responses, time = 2, 3, 4
     parsed = statistics.parse(name)
     integer = name in ("annotator_ids", "group_ids", "ids") or parsed.statistic == "lengths"
-    dtype = jnp.bool_ if parsed.statistic == "mask" else jnp.int32 if integer else jnp.float32
+    boolean = parsed.statistic in ("mask", "desirable", "valid")
+    dtype = jnp.bool_ if boolean else jnp.int32 if integer else jnp.float32
     shape: tuple[int, ...] = (batch,)
     if parsed.side == "responses" or name == "labels":
         shape += (responses,)
@@ -77,7 +79,7 @@ def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, side
     allowed = set(statistics.hyperparameters_of(kernel))
     if method:
         allowed |= set(statistics.hyperparameters_of(method.init)) | set(statistics.hyperparameters_of(method.update))
-        allowed -= {"axis_name"}  # under jit the batch is global; a config has no mapped axis to name
+    allowed -= {"axis_name"}  # under jit the batch is global; a config has no mapped axis to name
     given = {k: v for k, v in settings.items() if k not in RESERVED}
     if unknown := sorted(set(given) - allowed):
         options = ", ".join(sorted(allowed | set(RESERVED)))
@@ -93,7 +95,8 @@ def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, side
         statistics.check_available(argument, sides, columns, name)
 
     stand_ins = [_dummy(a) for a in arguments if a != "state"]
-    term = Term(name, kernel, arguments, given, float(settings.get("weight", 1.0)), reductions.example_mean, "", method)
+    weight, batch_wide = float(settings.get("weight", 1.0)), "axis_name" in inspect.signature(kernel).parameters
+    term = Term(name, kernel, arguments, given, weight, reductions.example_mean, "", method, batch_wide)
     defaults = statistics.hyperparameters_of(kernel)
     missing = [k for k, v in defaults.items() if v is inspect.Parameter.empty and k not in given]
     if missing:
@@ -139,6 +142,16 @@ def bind(
     """Binds each entry of a config section; before any compilation, a ValueError names the key that does not fit."""
     columns = tuple(columns)
     return tuple(_bind_one(name, settings or {}, namespace, kind, sides, columns) for name, settings in spec.items())
+
+
+def check_accumulation(terms: Iterable[Term], accumulate: int) -> None:
+    """ValueError if micro-batches would change what a term is: its value depends on all examples of the batch."""
+    for term in terms:
+        if term.batch_wide and accumulate > 1:
+            raise ValueError(
+                f"config.training.accumulate: {accumulate} micro-batches would change {term.name!r}, whose loss "
+                "compares the examples of the whole batch; set it to 1"
+            )
 
 
 def names_of(terms: Iterable[Term]) -> list[str]:

@@ -5,7 +5,8 @@ A kernel (a loss or a metric) asks for what it needs by the names of its argumen
 * a statistic of a model on the completions, `WHOSE_[SIDE_]STATISTIC`, for example `policy_chosen_logps`:
 
   WHOSE       `policy` (differentiated) | `reference`, `teacher` (frozen models) | `behaviour` (stored when sampled)
-  SIDE        `chosen`, `rejected` (a pair) | `responses` (a ranked list, adds an axis K) | `forget`, `retain` | nothing
+  SIDE        `chosen`, `rejected` (a pair) | `responses` (a ranked list, adds an axis K) | `forget`, `retain` |
+              `gold` (a third, best completion) | `mismatched` (a completion of another prompt) | nothing
   STATISTIC   `logps`               [B]     log-probability, summed over the completion's tokens
               `token_logps`         [B, T]  log-probability of each completion token
               `token_entropies`     [B, T]  entropy of the next-token distribution, in nats
@@ -44,7 +45,7 @@ from alignment.models import heads
 Array = jax.Array
 
 WHOSE = ("policy", "reference", "teacher", "behaviour")
-SIDES = ("chosen", "rejected", "responses", "forget", "retain")
+SIDES = ("chosen", "rejected", "responses", "forget", "retain", "gold", "mismatched")
 ONE_MODEL = ("logps", "token_logps", "token_entropies")
 WITH_REFERENCE = ("token_kls", "token_forward_kls")
 LABELS = {
@@ -56,6 +57,8 @@ LABELS = {
     "advantages": "[B] advantage of the completion",
     "group_ids": "[B] int32, examples that share a prompt share the number",
     "ids": "[B] int32, number of the example in the data set",
+    "desirable": "[B] bool, whether the completion is a wanted one",
+    "valid": "[B] bool, False for rows that only pad the batch; every batch has it",
 }
 
 

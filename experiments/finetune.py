@@ -3,7 +3,7 @@
     python -m experiments.finetune --config=configs/dpo.py --workdir=DIR [--config.objective.dpo.beta=0.2 ...]
 
 The same command resumes a run that was stopped or killed. WORKDIR receives checkpoints/, metrics.jsonl, tensorboard/,
-curves.png and, at the end, hugging_face/ (a checkpoint that transformers loads).
+curves.png and, at the end, hugging_face/ (a checkpoint that transformers loads) and result.json (what was printed).
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ import functools
 import json
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
@@ -30,147 +28,17 @@ from ml_collections import ConfigDict, config_flags
 import alignment.losses
 import alignment.metrics
 from alignment import objective, statistics
-from alignment.data import corpus, formats, pipeline, rows, tokenizers
+from alignment.data import pipeline
 from alignment.models import decoder, hugging_face
-from alignment.training import checkpoints, mesh, optimizer, state, step, stored_reference
+from alignment.training import checkpoints, mesh, optimizer, preemption, state, step, stored_reference
 from alignment.training import logging as metrics_log
 from configs import common
-from experiments import gold_reward
+from experiments import from_config, gold_reward
+from experiments.from_config import say
 
 
 class RunStopped(RuntimeError):
     """The run cannot go on; the message says why and where the details are."""
-
-
-# --- the data --------------------------------------------------------------------------------------------------------
-
-
-class Data(NamedTuple):
-    tokenizer: Any
-    train: list
-    evaluation: list
-    sides: tuple[str, ...]
-    columns: tuple[str, ...]
-    collate: Any
-
-
-def load_data(config: ConfigDict) -> Data:
-    data = config.data
-    directory = data.tokenizer or config.model.hugging_face
-    tokenizer = tokenizers.HuggingFaceTokenizer(directory) if directory else tokenizers.ByteTokenizer()
-    if data.kind not in formats.KINDS:
-        raise ValueError(f"config.data.kind: {data.kind!r} is not one of {', '.join(formats.KINDS)}")
-
-    def read(source: str, split: str, size: int, noise: float) -> list:
-        if source != "corpus":
-            return formats.read(source, data.kind, split=split, columns=dict(data.columns), on_invalid=data.on_invalid)
-        corpus_split = "train" if split == data.split else "test"
-        records = corpus.generate(data.kind, size, config.seed, label_noise=noise, split=corpus_split)
-        return formats.from_records(records, data.kind, f"corpus/{corpus_split}")
-
-    def tokenised(examples: list, what: str) -> list:
-        out, report = rows.tokenize(
-            examples,
-            tokenizer,
-            prompt_length=data.prompt_length,
-            completion_length=data.completion_length,
-            too_long=data.too_long,
-        )
-        say(f"{what}: {report}")
-        return out
-
-    train = tokenised(read(data.source, data.split, data.corpus_size, data.label_noise), "training data")
-    eval_source = data.eval_source or ("corpus" if data.source == "corpus" else "")
-    held_out = read(eval_source, data.eval_split, data.corpus_eval_size, 0.0) if eval_source else []
-    evaluation = tokenised(held_out, "evaluation data") if held_out else []
-
-    completions = len(train[0].completions)
-    sides = {1: ("",), 2: ("chosen", "rejected")}.get(completions, ("responses",))
-    if train[0].labels is not None:
-        sides = ("responses",)
-    if data.packed:
-        if completions != 1:
-            raise ValueError("config.data.packed: packing is for one completion per example, not for pairs or lists")
-        if config.precompute_reference:
-            raise ValueError(
-                "config.precompute_reference: packed rows hold several examples; set config.data.packed=False"
-            )
-        train, evaluation = rows.pack(train, data.packed_length), rows.pack(evaluation, data.packed_length)
-        collate = functools.partial(rows.collate_packed, length=data.packed_length, pad_id=tokenizer.pad_id)
-        say(f"packed into {len(train)} rows of {data.packed_length} tokens")
-    else:
-        collate = functools.partial(
-            rows.collate_trees,
-            prompt_length=data.prompt_length,
-            completion_length=data.completion_length,
-            sides=completions,
-            pad_id=tokenizer.pad_id,
-        )
-    columns = tuple(k for k in collate(train[:1]) if k in statistics.LABELS)
-    return Data(tokenizer, train, evaluation, sides, columns, collate)
-
-
-# --- the model -------------------------------------------------------------------------------------------------------
-
-
-def build_model(config: ConfigDict, vocab_size: int) -> tuple[decoder.Model, dict | None]:
-    """The model, and its parameters on the host if they come from a Hugging Face directory."""
-    settings, data = config.model, config.data
-    context = data.packed_length if data.packed else data.prompt_length + data.completion_length
-    run_time = {"dtype": settings.dtype, "remat": settings.remat, "reward_heads": settings.reward_heads}
-    if settings.hugging_face:
-        loaded, params = hugging_face.load(settings.hugging_face, dtype="float32")
-        if vocab_size > loaded.vocab_size:
-            raise ValueError(
-                f"config.model.hugging_face: {settings.hugging_face} has {loaded.vocab_size} token embeddings, its "
-                f"tokenizer {vocab_size} tokens"
-            )
-        if context > loaded.max_position_embeddings:
-            raise ValueError(
-                f"config.data: prompt and completion of {context} tokens exceed the model's context of "
-                f"{loaded.max_position_embeddings} (max_position_embeddings in {settings.hugging_face}/config.json)"
-            )
-        return decoder.build(dataclasses.replace(loaded, **run_time)), params
-    sizes = {k: settings[k] for k in ("hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads")}
-    model_config = decoder.DecoderConfig(
-        vocab_size=vocab_size,
-        tie_word_embeddings=settings.tie_word_embeddings,
-        max_position_embeddings=max(context, 512),
-        **sizes,
-        **run_time,
-    )
-    return decoder.build(model_config), None
-
-
-def describe_model(config: decoder.DecoderConfig) -> dict:
-    """What must agree for a checkpoint to fit; how it is computed may differ between runs."""
-    fields = dataclasses.asdict(config)
-    run_time = ("dtype", "remat", "scan_layers", "max_position_embeddings")
-    return checkpoints.as_json({k: v for k, v in fields.items() if k not in run_time})
-
-
-def initial_params(model: decoder.Model, given: dict | None, seed: int, device_mesh) -> Any:
-    """Parameters placed on the mesh: drawn from the seed, with what a checkpoint gives in their place."""
-    key = jax.random.key(seed)
-    shapes = jax.eval_shape(model.init, key)
-    shardings = mesh.parameter_sharding(device_mesh, shapes)
-    params = jax.jit(model.init, out_shardings=shardings)(key)
-    if given is None:
-        return params
-    placed = jax.tree_util.tree_map_with_path(
-        lambda path, drawn, s: (
-            jax.device_put(_at(given, path).astype(drawn.dtype), s) if _at(given, path) is not None else drawn
-        ),
-        params,
-        shardings,
-    )
-    return placed
-
-
-def _at(tree: Mapping, path: tuple) -> Any:
-    for key in path:
-        tree = tree.get(key.key) if isinstance(tree, Mapping) else None
-    return tree
 
 
 def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
@@ -187,15 +55,8 @@ def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, devic
     before_model = decoder.build(dataclasses.replace(model.config, reward_heads=0))
     shapes = jax.eval_shape(before_model.init, jax.random.key(0))
     abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes))
-    return checkpoints.restore_params(workdir / "before" / "checkpoints", abstract, describe_model(before_model.config))
-
-
-# --- the run ---------------------------------------------------------------------------------------------------------
-
-
-def say(line: str) -> None:
-    if jax.process_index() == 0:
-        print(line, flush=True)
+    description = from_config.describe_model(before_model.config)
+    return checkpoints.restore_params(workdir / "before" / "checkpoints", abstract, description)
 
 
 def check_writable(workdir: Path) -> None:
@@ -225,15 +86,30 @@ def evaluate(evaluation, params, frozen_params, method_state, batches, table, de
 
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """One run from data to checkpoint; returns what it prints at the end. A SIGTERM saves and exits with 0."""
-    with StopOnSignal() as stop:
+    """One run from data to checkpoint; returns what it prints at the end. A SIGTERM saves and exits with 0.
+
+    A run that has finished under the same config is not done again: it only says what came out.
+    """
+    common.check_keys(config, common.base())
+    common.check_numbers(config)
+    if (result := finished(config, workdir)) is not None:
+        report(result)
+        return result
+    with preemption.StopOnSignal() as stop:
         return _run(config, workdir, stop)
 
 
-def _run(config: ConfigDict, workdir: Path, stop: StopOnSignal) -> dict[str, Any]:
+def finished(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
+    """What a run of exactly this config left in WORKDIR/result.json, if it came to its end there."""
+    path = workdir / "result.json"
+    if not path.is_file() or not (workdir / "checkpoints" / str(config.training.steps)).is_dir():
+        return None
+    stored = json.loads(path.read_text())
+    return stored["result"] if stored["config"] == checkpoints.as_json(config.to_dict()) else None
+
+
+def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> dict[str, Any]:
     name = "+".join(config.objective)
-    common.check_keys(config, common.base())
-    common.check_numbers(config)
     check_writable(workdir)
 
     # --- mesh
@@ -241,7 +117,7 @@ def _run(config: ConfigDict, workdir: Path, stop: StopOnSignal) -> dict[str, Any
     mesh.check_batch(device_mesh, config.data.batch_size, config.training.accumulate)
 
     # --- data
-    data = load_data(config)
+    data = from_config.load_data(config)
     by_process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     stream = pipeline.training_batches(
         data.train, batch_size=config.data.batch_size, seed=config.seed, collate=data.collate, **by_process
@@ -265,15 +141,16 @@ def _run(config: ConfigDict, workdir: Path, stop: StopOnSignal) -> dict[str, Any
         )
     if needs.reward_head and not config.model.reward_heads:
         raise ValueError("config.model.reward_heads: the objective reads a reward head; set it to 1")
-    if unread := sorted(set(data.columns) - {"ids", *names}):
+    objective.check_accumulation(terms, config.training.accumulate)
+    if unread := sorted(set(data.columns) - {"ids", "valid", *names}):
         say(f"columns of the data that no kernel reads: {', '.join(unread)}")
 
     # --- model
-    model, given = build_model(config, data.tokenizer.vocab_size)
+    model, given = from_config.build_model(config, data.tokenizer.vocab_size)
     if config.before:
         given = params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {workdir / 'before'}")
-    params = initial_params(model, given, config.seed, device_mesh)
+    params = from_config.initial_params(model, given, config.seed, device_mesh)
     frozen_params, frozen_models, train_table, eval_table = {}, {}, None, None
     if config.precompute_reference:
         beyond = (needs.policy & statistics.pairwise_names()) | (
@@ -293,7 +170,9 @@ def _run(config: ConfigDict, workdir: Path, stop: StopOnSignal) -> dict[str, Any
         )
 
         def table(file: str, examples: list) -> dict:
-            batches = pipeline.evaluation_batches(examples, batch_size=config.data.batch_size, collate=data.collate)
+            batches = pipeline.evaluation_batches(
+                examples, batch_size=config.data.batch_size, collate=data.collate, **by_process
+            )
             return score(workdir / file, batches=batches, ids={e.id for e in examples})
 
         train_table = table("reference_train.npz", data.train)
@@ -344,7 +223,7 @@ def _run(config: ConfigDict, workdir: Path, stop: StopOnSignal) -> dict[str, Any
 
     # --- restore
     description = {
-        "model": describe_model(model.config),
+        "model": from_config.describe_model(model.config),
         "objective": checkpoints.as_json(
             {"terms": config.objective.to_dict(), "seed": config.seed}
             | {
@@ -447,11 +326,15 @@ def _run(config: ConfigDict, workdir: Path, stop: StopOnSignal) -> dict[str, Any
         _, rewards, opponents = sample_gold(model, train_state.params, data.tokenizer)
         result["win_rate_after"] = gold_reward.win_rate(rewards, opponents)
         result["gold_before"], result["gold_after"] = float(rewards_before.mean()), float(rewards.mean())
-    if jax.process_index() == 0:
-        metrics_log.draw_curves(metrics_log.read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png", name)
     if config.checkpoints.export_hugging_face and not config.model.reward_heads:
         export(workdir / "hugging_face", model.config, train_state.params, data.tokenizer, config.model.hugging_face)
         result["hugging_face"] = str(workdir / "hugging_face")
+    if jax.process_index() == 0:
+        metrics_log.draw_curves(metrics_log.read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png", name)
+        stored = {"config": checkpoints.as_json(config.to_dict()), "result": result}
+        temporary = workdir / "result.json.tmp"
+        temporary.write_text(json.dumps(stored, indent=1))
+        temporary.replace(workdir / "result.json")
     report(result)
     return result
 
@@ -486,28 +369,6 @@ def report(result: Mapping[str, Any]) -> None:
             say(f"  {key:13} {result[key]}")
 
 
-class StopOnSignal:
-    """Remembers a SIGTERM until the loop asks; on several hosts all agree before any of them stops."""
-
-    def __enter__(self) -> StopOnSignal:
-        self._signalled = False
-        self._old = signal.signal(signal.SIGTERM, self._remember)
-        return self
-
-    def _remember(self, *_):
-        self._signalled = True
-
-    def requested(self) -> bool:
-        if jax.process_count() == 1:
-            return self._signalled
-        from jax.experimental import multihost_utils
-
-        return bool(np.any(multihost_utils.process_allgather(np.array(self._signalled))))
-
-    def __exit__(self, *_) -> None:
-        signal.signal(signal.SIGTERM, self._old)
-
-
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and figures go; the same one resumes.")
 
@@ -516,7 +377,7 @@ def main(_) -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)  # orbax tells twenty lines about every checkpoint
     try:
         if _CONFIG.value.get("distributed"):
-            jax.distributed.initialize()
+            mesh.join_processes()
         run(_CONFIG.value, Path(_WORKDIR.value))
     except (ValueError, OSError, checkpoints.CheckpointError, RunStopped) as error:
         if os.environ.get("ALIGNMENT_TRACEBACK"):

@@ -16,8 +16,7 @@ A batch is a dict of numpy arrays; B rows, L columns, S completions ("sides") a 
 | `labels`       | f32 [B, S]     | ranked lists only, best first                                                      |
 | `margins`      | f32 [B]        | if the data has them; likewise `annotator_ids` i32 [B], `weights` f32 [B]          |
 
-Query column q may attend to key column k iff both are in one tree, neither is padding, k <= q, and k's branch is 0 or
-q's.
+Who may attend to whom follows from `segment_ids`: see `alignment.segments`.
 
 Trees: `[prompt block of P, left-padded | completion 0: T | completion 1: T | ...]`, L = P + S * T; target t of side s
 is the token of column P + s * T + t. Packed rows: whole examples one after another, each a tree with branch 0, S = 1
@@ -31,8 +30,7 @@ import numpy as np
 
 from alignment.data.formats import Completion, DataError, Example, Message, Pair, Ranking
 from alignment.data.tokenizers import Tokenizer
-
-BRANCHES = 1024  # segment id = tree * BRANCHES + branch
+from alignment.segments import BRANCHES
 
 Batch = dict[str, np.ndarray]
 

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alignment.models.decoder import BRANCHES, Model, Params, grow_cache, init_cache
+from alignment.models.decoder import Model, Params, grow_cache, init_cache
+from alignment.segments import BRANCHES
 
 Array = jax.Array
 

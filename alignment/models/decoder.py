@@ -28,11 +28,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from alignment.segments import BRANCHES
+
 Array = jax.Array
 Params = dict[str, Any]
 
-# segment id = tree * BRANCHES + branch; 0 is padding.
-BRANCHES = 1024
 # Finite, so that a query with no visible key gets a uniform softmax instead of NaN.
 _MASKED_SCORE = -1e30
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,20 @@ RULES: Mapping[str, P] = {
     "o": P(None, "tensor", "fsdp"),
     "down": P(None, "tensor", "fsdp"),
 }
+
+
+def join_processes() -> None:
+    """Joins the processes of a job, one per host, before jax is first used.
+
+    TPU slices, SLURM and the other schedulers jax knows tell it everything. Elsewhere three environment variables do:
+    JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    """
+    given = {k: os.environ.get(f"JAX_{k.upper()}") for k in ("num_processes", "process_id")}
+    try:
+        numbers = {k: int(v) for k, v in given.items() if v}
+    except ValueError:
+        raise ValueError(f"JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers, got {given}") from None
+    jax.distributed.initialize(**numbers)
 
 
 def make_mesh(shape: Mapping[str, int], devices: list | None = None) -> Mesh:

@@ -9,6 +9,7 @@ from alignment.data import rows
 from alignment.data.formats import Completion, DataError, Pair, Ranking
 from alignment.data.rows import Tokenized
 from alignment.data.tokenizers import ByteTokenizer
+from alignment.segments import BRANCHES
 
 P, T, L = 5, 4, 16
 BYTES = ByteTokenizer()
@@ -28,7 +29,7 @@ def tokenized(draw, sides):
 
 def may_attend(segments):
     """[L, L] the attention rule of the interfaces, written out."""
-    tree, branch = segments // rows.BRANCHES, segments % rows.BRANCHES
+    tree, branch = segments // BRANCHES, segments % BRANCHES
     same = (tree[:, None] == tree[None]) & (segments != 0)[:, None] & (segments != 0)[None]
     visible = (branch[None] == 0) | (branch[None] == branch[:, None])
     return same & visible & (np.arange(len(segments))[None] <= np.arange(len(segments))[:, None])

@@ -11,7 +11,7 @@ import pytest
 import tiny_runs
 
 import alignment.losses
-from alignment.training import checkpoints, mesh
+from alignment.training import checkpoints, mesh, preemption
 from alignment.training.logging import read_metrics
 from configs import common
 from experiments import finetune
@@ -39,7 +39,7 @@ def final_params(config, workdir):
 def stop_after(monkeypatch, step):
     """As if SIGTERM came during `step`."""
     seen = iter(range(1, 10_000))
-    monkeypatch.setattr(finetune.StopOnSignal, "requested", lambda self: next(seen) == step)
+    monkeypatch.setattr(preemption.StopOnSignal, "requested", lambda self: next(seen) == step)
 
 
 # --- what it promises ------------------------------------------------------------------------------------------------

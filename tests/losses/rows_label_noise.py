@@ -5,7 +5,6 @@ from contract import NEGATIVE_BETA, PAIR, POLICY, B, Row, pair
 from alignment import losses
 from alignment.losses.label_noise import LcpoState
 
-
 PROBABILITY = (0.0, 0.5, 1.0)
 
 

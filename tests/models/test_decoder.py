@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from alignment.models import decoder
-from alignment.models.decoder import BRANCHES, DecoderConfig
+from alignment.models.decoder import DecoderConfig
+from alignment.segments import BRANCHES
 
 VOCABULARY = 40
 CONFIG = DecoderConfig(

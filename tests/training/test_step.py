@@ -102,7 +102,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(accumulate):
 
 def test_a_gradient_that_is_not_finite_is_enough_to_skip():
     """Finite loss, infinite gradient: d sqrt(x) at 0."""
-    terms = (objective.Term("x", None, (), {}, 1.0, reductions.example_mean, "", None),)
+    terms = (objective.Term("x", None, (), {}, 1.0, reductions.example_mean, "", None, False),)
 
     def losses(params, frozen, states, rows):
         return {"x": jnp.sqrt(params["w"]) * rows["valid"].sum()}, {}, {}

@@ -1,0 +1,151 @@
+"""What a config names, built: the data, the model and its first parameters. Shared by the scripts."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from alignment import statistics
+from alignment.data import corpus, formats, rows, tokenizers
+from alignment.models import decoder, hugging_face
+from alignment.training import checkpoints, mesh
+
+# What the completions of a row are called, by kind of data.
+SIDES = {
+    "completion": ("",),
+    "chat": ("",),
+    "pairs": ("chosen", "rejected"),
+    "lists": ("responses",),
+}
+
+
+def say(line: str) -> None:
+    """Prints on one process only."""
+    if jax.process_index() == 0:
+        print(line, flush=True)
+
+
+class Data(NamedTuple):
+    tokenizer: Any
+    train: list
+    evaluation: list
+    sides: tuple[str, ...]
+    columns: tuple[str, ...]
+    collate: Any
+
+
+def load_data(config: ConfigDict) -> Data:
+    data = config.data
+    directory = data.tokenizer or config.model.hugging_face
+    tokenizer = tokenizers.HuggingFaceTokenizer(directory) if directory else tokenizers.ByteTokenizer()
+    if data.kind not in formats.KINDS:
+        raise ValueError(f"config.data.kind: {data.kind!r} is not one of {', '.join(formats.KINDS)}")
+
+    def read(source: str, split: str, corpus_split: str, size: int, noise: float) -> list:
+        if source != "corpus":
+            return formats.read(source, data.kind, split=split, columns=dict(data.columns), on_invalid=data.on_invalid)
+        records = corpus.generate(data.kind, size, config.seed, label_noise=noise, split=corpus_split)
+        return formats.from_records(records, data.kind, f"corpus/{corpus_split}")
+
+    def tokenised(examples: list, what: str) -> list:
+        out, report = rows.tokenize(
+            examples,
+            tokenizer,
+            prompt_length=data.prompt_length,
+            completion_length=data.completion_length,
+            too_long=data.too_long,
+        )
+        say(f"{what}: {report}")
+        return out
+
+    train = tokenised(read(data.source, data.split, "train", data.corpus_size, data.label_noise), "training data")
+    eval_source = data.eval_source or ("corpus" if data.source == "corpus" else "")
+    held_out = read(eval_source, data.eval_split, "test", data.corpus_eval_size, 0.0) if eval_source else []
+    evaluation = tokenised(held_out, "evaluation data") if held_out else []
+
+    completions = len(train[0].completions)
+    if data.packed:
+        if completions != 1:
+            raise ValueError("config.data.packed: packing is for one completion per example, not for pairs or lists")
+        if config.precompute_reference:
+            raise ValueError(
+                "config.precompute_reference: packed rows hold several examples; set config.data.packed=False"
+            )
+        train, evaluation = rows.pack(train, data.packed_length), rows.pack(evaluation, data.packed_length)
+        collate = functools.partial(rows.collate_packed, length=data.packed_length, pad_id=tokenizer.pad_id)
+        say(f"packed into {len(train)} rows of {data.packed_length} tokens")
+    else:
+        collate = functools.partial(
+            rows.collate_trees,
+            prompt_length=data.prompt_length,
+            completion_length=data.completion_length,
+            sides=completions,
+            pad_id=tokenizer.pad_id,
+        )
+    columns = tuple(k for k in collate(train[:1]) if k in statistics.LABELS)
+    return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate)
+
+
+def build_model(config: ConfigDict, vocab_size: int) -> tuple[decoder.Model, dict | None]:
+    """The model, and its parameters on the host if they come from a Hugging Face directory."""
+    settings, data = config.model, config.data
+    context = data.packed_length if data.packed else data.prompt_length + data.completion_length
+    run_time = {"dtype": settings.dtype, "remat": settings.remat, "reward_heads": settings.reward_heads}
+    if settings.hugging_face:
+        loaded, params = hugging_face.load(settings.hugging_face, dtype="float32")
+        if vocab_size > loaded.vocab_size:
+            raise ValueError(
+                f"config.model.hugging_face: {settings.hugging_face} has {loaded.vocab_size} token embeddings, its "
+                f"tokenizer {vocab_size} tokens"
+            )
+        if context > loaded.max_position_embeddings:
+            raise ValueError(
+                f"config.data: prompt and completion of {context} tokens exceed the model's context of "
+                f"{loaded.max_position_embeddings} (max_position_embeddings in {settings.hugging_face}/config.json)"
+            )
+        return decoder.build(dataclasses.replace(loaded, **run_time)), params
+    sizes = {k: settings[k] for k in ("hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads")}
+    model_config = decoder.DecoderConfig(
+        vocab_size=vocab_size,
+        tie_word_embeddings=settings.tie_word_embeddings,
+        max_position_embeddings=max(context, 512),
+        **sizes,
+        **run_time,
+    )
+    return decoder.build(model_config), None
+
+
+def describe_model(config: decoder.DecoderConfig) -> dict:
+    """What must agree for a checkpoint to fit; how it is computed may differ between runs."""
+    fields = dataclasses.asdict(config)
+    run_time = ("dtype", "remat", "scan_layers", "max_position_embeddings")
+    return checkpoints.as_json({k: v for k, v in fields.items() if k not in run_time})
+
+
+def initial_params(model: decoder.Model, given: dict | None, seed: int, device_mesh) -> Any:
+    """Parameters placed on the mesh: drawn from the seed, with what a checkpoint gives in their place."""
+    key = jax.random.key(seed)
+    shapes = jax.eval_shape(model.init, key)
+    shardings = mesh.parameter_sharding(device_mesh, shapes)
+    params = jax.jit(model.init, out_shardings=shardings)(key)
+    if given is None:
+        return params
+    placed = jax.tree_util.tree_map_with_path(
+        lambda path, drawn, s: (
+            jax.device_put(_at(given, path).astype(drawn.dtype), s) if _at(given, path) is not None else drawn
+        ),
+        params,
+        shardings,
+    )
+    return placed
+
+
+def _at(tree: Mapping, path: tuple) -> Any:
+    for key in path:
+        tree = tree.get(key.key) if isinstance(tree, Mapping) else None
+    return tree
