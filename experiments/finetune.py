@@ -377,6 +377,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and 
 
 def main(_) -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)  # orbax tells twenty lines about every checkpoint
+    checkpoints.quieten_writers()
     try:
         if _CONFIG.value.get("distributed"):
             mesh.join_processes()

@@ -393,10 +393,11 @@ def test_a_work_directory_that_cannot_be_written_is_named(tmp_path):
 
 
 def one_message(done, *words):
-    """Exactly one line of ours, the exit code 1. Orbax logs what its own threads met before, between and after it."""
+    """Exactly one line of ours, the exit code 1, and nobody's traceback."""
     assert done.returncode == 1, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.strip().startswith("error: ")]
     assert len(lines) == 1 and all(w in lines[0] for w in words), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_command_refuses_a_bad_record_in_one_line(tmp_path):
