@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ def quieten_writers() -> None:
     """Orbax' threads log a traceback of what they then re-raise to us; once, in one line of ours, is enough."""
 
     def is_news(record: logging.LogRecord) -> bool:
-        return not (record.exc_info and "orbax" in record.pathname)
+        trace = record.exc_info[2] if record.exc_info else None
+        return not any("orbax" in frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace))
 
     absl_logging.get_absl_handler().addFilter(is_news)
+    logging.getLogger("asyncio").addFilter(is_news)
     previous = sys.unraisablehook
 
     def hook(unraisable):
