@@ -9,13 +9,14 @@ curves.png and, at the end, hugging_face/ (a checkpoint that transformers loads)
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import functools
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 from absl import logging as absl_logging
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict, config_flags
 
 import alignment.losses
@@ -41,22 +43,41 @@ class RunStopped(RuntimeError):
     """The run cannot go on; the message says why and where the details are."""
 
 
-def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
-    """Runs the config this one starts from (or finds it finished) and returns its parameters on this run's mesh.
-
-    The model, the seed, the mesh and the tokenizer are this run's: both must agree, so they are said once.
-    """
+def config_before(config: ConfigDict) -> ConfigDict:
+    """The config this one starts from, whole. The model, the seed, the mesh and the tokenizer are this run's: both must
+    agree, so they are said once."""
     before = ConfigDict(config.before.to_dict())
     before.seed, before.distributed = config.seed, config.distributed
     before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
     before.model.reward_heads = 0
     before.data.tokenizer = config.data.tokenizer
-    run(before, workdir / "before")
+    return before
+
+
+def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
+    """Runs the config this one starts from (or finds it finished) and returns its parameters on this run's mesh."""
+    directory = before_directory(config, workdir)
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:  # runs that share a beginning: one does it, the others wait
+        if jax.process_index() == 0:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if jax.process_count() > 1:  # no process may look whether it is finished before the first holds the lock
+            multihost_utils.sync_global_devices("before")
+        run(config_before(config), directory)
+    return restore_before(config, workdir, model, device_mesh)
+
+
+def before_directory(config: ConfigDict, workdir: Path) -> Path:
+    return Path(config.before_workdir) if config.before_workdir else workdir / "before"
+
+
+def restore_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
+    """The parameters that the finished run `config.before` ended with."""
     before_model = decoder.build(dataclasses.replace(model.config, reward_heads=0))
     shapes = jax.eval_shape(before_model.init, jax.random.key(0))
     abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes))
     description = from_config.describe_model(before_model.config)
-    return checkpoints.restore_params(workdir / "before" / "checkpoints", abstract, description)
+    return checkpoints.restore_params(before_directory(config, workdir) / "checkpoints", abstract, description)
 
 
 def check_writable(workdir: Path) -> None:
@@ -85,10 +106,13 @@ def evaluate(evaluation, params, frozen_params, method_state, batches, table, de
     return {"loss": loss} | {k: v for k, v in means.items() if len(terms) > 1 or k != terms[0].name}
 
 
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def run(
+    config: ConfigDict, workdir: Path, on_evaluation: Callable[[int, Mapping[str, float]], None] | None = None
+) -> dict[str, Any]:
     """One run from data to checkpoint; returns what it prints at the end. A SIGTERM saves and exits with 0.
 
-    A run that has finished under the same config is not done again: it only says what came out.
+    A run that has finished under the same config is not done again: it only says what came out. `on_evaluation` is
+    called with the step and the metrics of each evaluation; what it raises ends the run.
     """
     common.check_keys(config, common.base())
     common.check_numbers(config)
@@ -96,7 +120,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         report(result)
         return result
     with preemption.StopOnSignal() as stop:
-        return _run(config, workdir, stop)
+        return _run(config, workdir, stop, on_evaluation)
 
 
 def finished(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
@@ -108,7 +132,7 @@ def finished(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
     return stored["result"] if stored["config"] == checkpoints.as_json(config.to_dict()) else None
 
 
-def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> dict[str, Any]:
+def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_evaluation) -> dict[str, Any]:
     name = "+".join(config.objective)
     check_writable(workdir)
 
@@ -149,7 +173,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     model, given = from_config.build_model(config, data.tokenizer.vocab_size)
     if config.before:
         given = params_before(config, workdir, model, device_mesh)
-        say(f"{name}: starting from the parameters in {workdir / 'before'}")
+        say(f"{name}: starting from the parameters in {before_directory(config, workdir)}")
     params = from_config.initial_params(model, given, config.seed, device_mesh)
     frozen_params, frozen_models, train_table, eval_table = {}, {}, None, None
     if config.precompute_reference:
@@ -218,8 +242,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         temperature=config.gold.temperature,
     )
     if with_gold:
-        _, rewards_before, opponents = sample_gold(model, train_state.params, data.tokenizer)
-        result["win_rate_before"] = gold_reward.win_rate(rewards_before, opponents)
+        samples = sample_gold(model, train_state.params, data.tokenizer)
+        result["win_rate_before"], result["gold_before"] = samples.win_rate, float(samples.rewards.mean())
 
     # --- restore
     description = {
@@ -296,6 +320,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
                 )  # fmt: skip
                 if log:
                     log.write(at, last_evaluation, "eval")
+                if on_evaluation:
+                    on_evaluation(at, last_evaluation)
                 began, tokens_since = time.monotonic(), 0
             stopping = stop.requested()
             if at % config.checkpoints.every == 0 or at == config.training.steps or stopping:
@@ -325,9 +351,15 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.steps))
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
     if with_gold:
-        _, rewards, opponents = sample_gold(model, train_state.params, data.tokenizer)
-        result["win_rate_after"] = gold_reward.win_rate(rewards, opponents)
-        result["gold_before"], result["gold_after"] = float(rewards_before.mean()), float(rewards.mean())
+        samples = sample_gold(model, train_state.params, data.tokenizer)
+        result["win_rate_after"], result["gold_after"] = samples.win_rate, float(samples.rewards.mean())
+        if config.before:
+            start = from_config.initial_params(
+                model, restore_before(config, workdir, model, device_mesh), config.seed, device_mesh
+            )
+            result["kl_to_start"] = gold_reward.kl_to_start(
+                model, train_state.params, start, samples, temperature=config.gold.temperature
+            )
     if config.checkpoints.export_hugging_face and not config.model.reward_heads:
         export(workdir / "hugging_face", model.config, train_state.params, data.tokenizer, config.model.hugging_face)
         result["hugging_face"] = str(workdir / "hugging_face")
@@ -344,8 +376,6 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
 def export(directory: Path, model_config, params, tokenizer, source: str) -> None:
     """A directory that transformers loads; the tokenizer's files come along from where the run started."""
     if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
         params = multihost_utils.process_allgather(params, tiled=True)
     if jax.process_index():
         return
@@ -366,22 +396,24 @@ def report(result: Mapping[str, Any]) -> None:
             f"{result['win_rate_after']:.3f} after "
             f"(mean gold reward {result['gold_before']:.2f} -> {result['gold_after']:.2f})"
         )
+    if "kl_to_start" in result:
+        say(f"  KL to where it started, per sampled completion: {result['kl_to_start']:.2f} nats")
     for key in ("checkpoint", "metrics", "curves", "hugging_face"):
         if key in result:
             say(f"  {key:13} {result[key]}")
 
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and figures go; the same one resumes.")
+CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and figures go; the same one resumes.")
 
 
 def main(_) -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)  # orbax tells twenty lines about every checkpoint
     checkpoints.quieten_writers()
     try:
-        if _CONFIG.value.get("distributed"):
+        if CONFIG.value.get("distributed"):
             mesh.join_processes()
-        run(_CONFIG.value, Path(_WORKDIR.value))
+        run(CONFIG.value, Path(WORKDIR.value))
     except (ValueError, OSError, checkpoints.CheckpointError, RunStopped) as error:
         if os.environ.get("ALIGNMENT_TRACEBACK"):
             raise
