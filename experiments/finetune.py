@@ -54,8 +54,8 @@ def config_before(config: ConfigDict) -> ConfigDict:
     return before
 
 
-def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
-    """Runs the config this one starts from (or finds it finished) and returns its parameters on this run's mesh."""
+def run_before(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Runs the config this one starts from, or finds it finished, and returns its result."""
     directory = before_directory(config, workdir)
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("w") as lock:  # runs that share a beginning: one does it, the others wait
@@ -63,21 +63,25 @@ def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, devic
             fcntl.flock(lock, fcntl.LOCK_EX)
         if jax.process_count() > 1:  # no process may look whether it is finished before the first holds the lock
             multihost_utils.sync_global_devices("before")
-        run(config_before(config), directory)
-    return restore_before(config, workdir, model, device_mesh)
+        return run(config_before(config), directory)
 
 
 def before_directory(config: ConfigDict, workdir: Path) -> Path:
     return Path(config.before_workdir) if config.before_workdir else workdir / "before"
 
 
-def restore_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
-    """The parameters that the finished run `config.before` ended with."""
+def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
+    """The parameters that the finished run `config.before` ended with, on this run's mesh."""
     before_model = decoder.build(dataclasses.replace(model.config, reward_heads=0))
     shapes = jax.eval_shape(before_model.init, jax.random.key(0))
     abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes))
     description = from_config.describe_model(before_model.config)
     return checkpoints.restore_params(before_directory(config, workdir) / "checkpoints", abstract, description)
+
+
+def gold_settings(config: ConfigDict) -> tuple:
+    """What decides the samples that are scored: a run that begins where another ended has that one's samples."""
+    return (config.gold.to_dict(), *(config.data[k] for k in ("source", "prompt_length", "completion_length")))
 
 
 def check_writable(workdir: Path) -> None:
@@ -172,6 +176,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     # --- model
     model, given = from_config.build_model(config, data.tokenizer.vocab_size)
     if config.before:
+        result_before = run_before(config, workdir)
         given = params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {before_directory(config, workdir)}")
     params = from_config.initial_params(model, given, config.seed, device_mesh)
@@ -241,7 +246,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         completion_length=config.data.completion_length,
         temperature=config.gold.temperature,
     )
-    if with_gold:
+    if with_gold and config.before and gold_settings(config.before) == gold_settings(config):
+        result["win_rate_before"], result["gold_before"] = result_before["win_rate_after"], result_before["gold_after"]
+    elif with_gold:
         samples = sample_gold(model, train_state.params, data.tokenizer)
         result["win_rate_before"], result["gold_before"] = samples.win_rate, float(samples.rewards.mean())
 
@@ -355,7 +362,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         result["win_rate_after"], result["gold_after"] = samples.win_rate, float(samples.rewards.mean())
         if config.before:
             start = from_config.initial_params(
-                model, restore_before(config, workdir, model, device_mesh), config.seed, device_mesh
+                model, params_before(config, workdir, model, device_mesh), config.seed, device_mesh
             )
             result["kl_to_start"] = gold_reward.kl_to_start(
                 model, train_state.params, start, samples, temperature=config.gold.temperature
