@@ -219,9 +219,9 @@ def lipo_list_mle(
     """
     scores, labels, valid = _scored(policy_responses_logps, reference_responses_logps, labels, responses_mask, beta)
     places = _ranks(labels, valid)
-    not_before = (places[..., None, :] >= places[..., :, None]) & valid[..., None, :]
-    # A response that is not there still sees itself: the log-sum-exp of nothing would be -inf, its gradient NaN.
-    seen = not_before | jnp.eye(scores.shape[-1], dtype=bool)
+    after = (places[..., None, :] > places[..., :, None]) & valid[..., None, :]
+    # Each sees itself, there or not: the log-sum-exp of nothing would be -inf, and its gradient NaN.
+    seen = after | jnp.eye(scores.shape[-1], dtype=bool)
     of_the_rest = jax.nn.logsumexp(jnp.where(seen, scores[..., None, :], -jnp.inf), axis=-1)
     return jnp.sum(jnp.where(valid, of_the_rest - scores, 0.0), axis=-1)
 
