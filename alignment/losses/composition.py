@@ -23,7 +23,7 @@ def compose(margin: Callable, link: Callable, weighting: Callable | None = None)
 
     Args:
       margin: named arrays of the vocabulary -> `[...]`, hyperparameters keyword-only; see `alignment.losses.margins`.
-      link: elementwise on its first argument, the margins; the others are hyperparameters. See `alignment.losses.links`.
+      link: elementwise on its first argument, the margins; the rest are hyperparameters. See `alignment.losses.links`.
       weighting: like a margin, the weight of each pair; held fixed whatever it depends on. None: every pair weighs 1.
 
     Returns:

@@ -136,7 +136,7 @@ def test_length_regularized_dpo_gives_a_longer_winner_less_gradient():
 
 
 def test_the_length_growth_that_dpo_rewards_is_gone_with_normalisation():
-    """Equal quality per token, the chosen completion longer: DPO's margin grows with its length, the other's does not."""
+    """Equal quality per token, the chosen completion longer: only DPO's margin grows with that."""
     quality, lengths = 0.1, jnp.array([5, 10, 20, 40])
     short = jnp.full(4, 5)
     zero = jnp.zeros(4)
