@@ -9,4 +9,4 @@ from configs import common
 
 
 def get_config():
-    return common.preference({"cal_dpo": {"weight": 1.0, "beta": 0.25, "calibration": 0.5}})
+    return common.preference({"cal_dpo": {"weight": 1.0, "beta": 0.25, "lambda_": 0.5}})

@@ -9,4 +9,4 @@ from configs import common
 
 
 def get_config():
-    return common.preference({"dpop": {"weight": 1.0, "beta": 0.5, "penalty": 50.0}})
+    return common.preference({"dpop": {"weight": 1.0, "beta": 0.5, "lambda_": 50.0}})

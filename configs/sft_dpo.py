@@ -9,4 +9,4 @@ from configs import common
 
 
 def get_config():
-    return common.preference({"sft_dpo": {"weight": 1.0, "beta": 0.5, "nll_weight": 0.01}})
+    return common.preference({"sft_dpo": {"weight": 1.0, "beta": 0.5, "lambda_": 0.01}})

@@ -23,11 +23,11 @@ def dpop(
     reference_rejected_logps: Array,
     *,
     beta: float = 0.3,
-    penalty: float = 50.0,
+    lambda_: float = 50.0,
 ) -> Array:
-    """DPO-Positive: -log s(beta * (h - penalty * max(0, -a_w))).
+    """DPO-Positive: -log s(beta * (h - lambda * max(0, -a_w))).
 
-    Once the chosen completion is less likely than under the reference, raising it counts 1 + penalty times as much as
+    Once the chosen completion is less likely than under the reference, raising it counts 1 + lambda times as much as
     lowering the rejected one; above the reference it is `dpo`. The hinge is on the sum over the completion, not per
     token.
 
@@ -35,7 +35,7 @@ def dpop(
       policy_chosen_logps, policy_rejected_logps: summed log-probs under the policy. Trained.
       reference_chosen_logps, reference_rejected_logps: the same under the reference. Held fixed.
       beta: in (0, inf).
-      penalty: lambda in [0, inf); 0 is `dpo`, the paper tries 5 to 500.
+      lambda_: in [0, inf); 0 is `dpo`, the paper tries 5 to 500.
 
     Shapes: log-probs `[...]`, usually `[B]`; result float32 `[...]`, in nats.
 
@@ -46,9 +46,10 @@ def dpop(
     Paper: Pal et al., 2024, arXiv 2402.13228 (Smaug). Its repository holds no code of the loss;
     HumainLab/Understand_MarginPO's 'pdpo' agrees.
     """
+    checks.number("lambda_", lambda_, 0.0, closed="left")
     margin = margins.positive(
         policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps,
-        beta=beta, penalty=penalty,
+        beta=beta, penalty=lambda_,
     )  # fmt: skip
     return links.logistic(margin)
 
@@ -60,9 +61,9 @@ def sft_dpo(
     reference_rejected_logps: Array,
     *,
     beta: float = 0.1,
-    nll_weight: float = 0.1,
+    lambda_: float = 0.1,
 ) -> Array:
-    """DPO plus the likelihood of the chosen completion: -log s(beta * h) - nll_weight * log pi(y_w|x).
+    """DPO plus the likelihood of the chosen completion: -log s(beta * h) - lambda * log pi(y_w|x).
 
     The likelihood is the sum over the completion, so long completions weigh more. For the mean over tokens, which is of
     another order, compose `dpo` and `sft` in the config (`configs/dpo_sft.py`).
@@ -71,7 +72,7 @@ def sft_dpo(
       policy_chosen_logps, policy_rejected_logps: summed log-probs under the policy. Trained.
       reference_chosen_logps, reference_rejected_logps: the same under the reference. Held fixed.
       beta: in (0, inf).
-      nll_weight: lambda in [0, inf); 0 is `dpo`. The paper's value was not available.
+      lambda_: in [0, inf); 0 is `dpo`. The paper's value was not available.
 
     Shapes: log-probs `[...]`, usually `[B]`; result float32 `[...]`, in nats.
 
@@ -85,9 +86,9 @@ def sft_dpo(
     values = dpo(
         policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps, beta=beta
     )
-    checks.number("nll_weight", nll_weight, 0.0, closed="left")
+    checks.number("lambda_", lambda_, 0.0, closed="left")
     (chosen,) = checks.floats(policy_chosen_logps=policy_chosen_logps)
-    return values - nll_weight * chosen
+    return values - lambda_ * chosen
 
 
 def cal_dpo(
@@ -97,9 +98,9 @@ def cal_dpo(
     reference_rejected_logps: Array,
     *,
     beta: float = 0.001,
-    calibration: float = 1.0,
+    lambda_: float = 1.0,
 ) -> Array:
-    """Calibrated DPO: -log s(h) + calibration * ((a_w - 1 / (2 beta))^2 + (a_l + 1 / (2 beta))^2).
+    """Calibrated DPO: -log s(h) + lambda * ((a_w - 1 / (2 beta))^2 + (a_l + 1 / (2 beta))^2).
 
     The squares pin both log-ratios to plus and minus 1 / (2 beta), so the chosen one may not fall. There is no beta
     inside the sigmoid. The targets are large for the beta of the paper, 500 nats at 0.001: on short completions take a
@@ -109,7 +110,7 @@ def cal_dpo(
       policy_chosen_logps, policy_rejected_logps: summed log-probs under the policy. Trained.
       reference_chosen_logps, reference_rejected_logps: the same under the reference. Held fixed.
       beta: in (0, inf); the paper uses 0.001 to 0.002.
-      calibration: lambda in [0, inf); 0 is `dpo` with beta 1.
+      lambda_: in [0, inf); 0 is `dpo` with beta 1.
 
     Shapes: log-probs `[...]`, usually `[B]`; result float32 `[...]`, in nats (the squares in squared nats).
 
@@ -124,11 +125,9 @@ def cal_dpo(
         policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps
     )
     checks.number("beta", beta, 0.0)
-    checks.number("calibration", calibration, 0.0, closed="left")
+    checks.number("lambda_", lambda_, 0.0, closed="left")
     target = 1 / (2 * beta)
-    return links.logistic(chosen - rejected) + calibration * (
-        jnp.square(chosen - target) + jnp.square(rejected + target)
-    )
+    return links.logistic(chosen - rejected) + lambda_ * (jnp.square(chosen - target) + jnp.square(rejected + target))
 
 
 def apo_zero(

@@ -15,28 +15,28 @@ ROWS = (
         POLICY,
         # above the reference DPO's value; below it softplus(0.5 * (1.5 + 2 * 1)) = softplus(1.75)
         hand=(
-            (PAIR, {"beta": 0.5, "penalty": 2.0}, [0.386871]),
-            (TURNED, {"beta": 0.5, "penalty": 2.0}, [1.910224]),
+            (PAIR, {"beta": 0.5, "lambda_": 2.0}, [0.386871]),
+            (TURNED, {"beta": 0.5, "lambda_": 2.0}, [1.910224]),
         ),
-        hyper={"beta": 0.05, "penalty": 2.0},
-        out_of_range=(*BETA, ("penalty", -0.1, "[0, inf)")),
+        hyper={"beta": 0.05, "lambda_": 2.0},
+        out_of_range=(*BETA, ("lambda_", -0.1, "[0, inf)")),
     ),
     Row(
         "sft_dpo",
         pair,
         POLICY,
-        hand=((PAIR, {"beta": 0.5, "nll_weight": 0.25}, [0.636871]),),  # 0.386871 + 0.25 * 1
-        hyper={"beta": 0.3, "nll_weight": 0.2},
-        out_of_range=(*BETA, ("nll_weight", -0.1, "[0, inf)")),
+        hand=((PAIR, {"beta": 0.5, "lambda_": 0.25}, [0.636871]),),  # 0.386871 + 0.25 * 1
+        hyper={"beta": 0.3, "lambda_": 0.2},
+        out_of_range=(*BETA, ("lambda_", -0.1, "[0, inf)")),
     ),
     Row(
         "cal_dpo",
         pair,
         POLICY,
         # softplus(-1.5) = 0.201413, targets 1 and -1: 0.5 * (0.25 + 0)
-        hand=((PAIR, {"beta": 0.5, "calibration": 0.5}, [0.326413]),),
-        hyper={"beta": 0.3, "calibration": 0.2},
-        out_of_range=(*BETA, ("calibration", -0.1, "[0, inf)")),
+        hand=((PAIR, {"beta": 0.5, "lambda_": 0.5}, [0.326413]),),
+        hyper={"beta": 0.3, "lambda_": 0.2},
+        out_of_range=(*BETA, ("lambda_", -0.1, "[0, inf)")),
     ),
     Row(
         "apo_zero",

@@ -15,7 +15,7 @@ GRID = tuple(g.ravel() for g in jnp.meshgrid(jnp.linspace(-9, 9, 19), jnp.linspa
 
 
 def test_dpop_without_penalty_is_dpo():
-    np.testing.assert_allclose(dpop(*PAIR, beta=BETA, penalty=0.0), dpo(*PAIR, beta=BETA), rtol=1e-6)
+    np.testing.assert_allclose(dpop(*PAIR, beta=BETA, lambda_=0.0), dpo(*PAIR, beta=BETA), rtol=1e-6)
 
 
 def test_dpop_above_the_reference_is_dpo():
@@ -26,7 +26,7 @@ def test_dpop_above_the_reference_is_dpo():
 def test_dpop_pulls_the_chosen_side_one_plus_penalty_times_as_hard_below_the_reference():
     penalty = 3.0
     a_w = jnp.array([-2.0, -0.5, 0.5, 2.0])
-    chosen, rejected = slopes(dpop, a_w, 0.3, beta=BETA, penalty=penalty)
+    chosen, rejected = slopes(dpop, a_w, 0.3, beta=BETA, lambda_=penalty)
     z = BETA * (a_w - 0.3 - penalty * jnp.maximum(0, -a_w))
     push = BETA * jax.nn.sigmoid(-z)
     np.testing.assert_allclose(chosen, -push * jnp.where(a_w < 0, 1 + penalty, 1), rtol=1e-5)
@@ -37,16 +37,16 @@ def test_dpop_pulls_the_chosen_side_one_plus_penalty_times_as_hard_below_the_ref
 
 
 def test_sft_dpo_without_likelihood_is_dpo():
-    np.testing.assert_array_equal(sft_dpo(*PAIR, beta=BETA, nll_weight=0.0), dpo(*PAIR, beta=BETA))
+    np.testing.assert_array_equal(sft_dpo(*PAIR, beta=BETA, lambda_=0.0), dpo(*PAIR, beta=BETA))
 
 
 def test_sft_dpo_adds_the_weighted_sum_over_the_chosen_completion():
     expected = dpo(*PAIR, beta=BETA) - 0.2 * PAIR[0]
-    np.testing.assert_allclose(sft_dpo(*PAIR, beta=BETA, nll_weight=0.2), expected, rtol=1e-6)
+    np.testing.assert_allclose(sft_dpo(*PAIR, beta=BETA, lambda_=0.2), expected, rtol=1e-6)
 
 
 def test_sft_dpo_pulls_the_chosen_side_harder_by_exactly_the_weight():
-    chosen, rejected = gradients(lambda *a: sft_dpo(*a, beta=BETA, nll_weight=0.2), *PAIR, argnums=(0, 1))
+    chosen, rejected = gradients(lambda *a: sft_dpo(*a, beta=BETA, lambda_=0.2), *PAIR, argnums=(0, 1))
     np.testing.assert_allclose(-chosen - rejected, 0.2, rtol=1e-5)
 
 
@@ -54,24 +54,24 @@ def test_sft_dpo_pulls_the_chosen_side_harder_by_exactly_the_weight():
 
 
 def test_cal_dpo_without_calibration_is_dpo_with_beta_one():
-    np.testing.assert_allclose(cal_dpo(*PAIR, calibration=0.0), dpo(*PAIR, beta=1.0), rtol=1e-6)
+    np.testing.assert_allclose(cal_dpo(*PAIR, lambda_=0.0), dpo(*PAIR, beta=1.0), rtol=1e-6)
 
 
 def test_cal_dpo_calibration_is_the_hard_form_of_sppo():
     """SPPO with win rates 1 and 0 regresses each log-ratio onto plus and minus 1 / (2 eta), here with eta = beta."""
     beta, weight = 0.25, 0.7
     sppo_hard = (A_W - 0.5 / beta) ** 2 + (A_L + 0.5 / beta) ** 2
-    got = cal_dpo(*PAIR, beta=beta, calibration=weight) - cal_dpo(*PAIR, beta=beta, calibration=0.0)
+    got = cal_dpo(*PAIR, beta=beta, lambda_=weight) - cal_dpo(*PAIR, beta=beta, lambda_=0.0)
     np.testing.assert_allclose(got, weight * sppo_hard, rtol=1e-4)
 
 
 def test_cal_dpo_is_linear_in_the_calibration():
-    values = [cal_dpo(*PAIR, beta=0.25, calibration=c) for c in (0.5, 1.0)]
-    np.testing.assert_allclose(values[1] - values[0], values[0] - cal_dpo(*PAIR, calibration=0.0), rtol=1e-4)
+    values = [cal_dpo(*PAIR, beta=0.25, lambda_=c) for c in (0.5, 1.0)]
+    np.testing.assert_allclose(values[1] - values[0], values[0] - cal_dpo(*PAIR, lambda_=0.0), rtol=1e-4)
 
 
 def test_cal_dpo_has_no_beta_inside_the_sigmoid():
-    np.testing.assert_array_equal(cal_dpo(*PAIR, beta=0.1, calibration=0.0), cal_dpo(*PAIR, beta=0.9, calibration=0.0))
+    np.testing.assert_array_equal(cal_dpo(*PAIR, beta=0.1, lambda_=0.0), cal_dpo(*PAIR, beta=0.9, lambda_=0.0))
 
 
 def test_cal_dpo_keeps_the_chosen_log_ratio_positive_where_dpo_lets_it_fall():

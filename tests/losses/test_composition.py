@@ -105,7 +105,7 @@ BY_HAND = {
     "exo_pair": ("log_ratio", "reverse_kl", {"beta": 0.3}, {"beta": 0.3}),
     "dpo_gamma": ("scaled_reference", "logistic", {"reference_scale": 0.5}, {"gamma": 0.5}),
     "flex_dpo": ("two_temperatures", "logistic", {}, {}),
-    "dpop": ("positive", "logistic", {"penalty": 2.0}, {"penalty": 2.0}),
+    "dpop": ("positive", "logistic", {"penalty": 2.0}, {"lambda_": 2.0}),
     "length_normalized_dpo": ("length_normalized_log_ratio", "logistic", {}, {}),
     "length_regularized_dpo": ("length_regularized", "logistic", {"length_penalty": 0.2}, {"alpha": 0.2}),
     "f_dpo": ("alpha_divergence", "logistic", {"alpha": 0.3}, {"alpha": 0.3}),
