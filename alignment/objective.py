@@ -5,12 +5,19 @@ name looked up in `alignment.losses`; metrics are the same without weights, look
 `side` and `reduction` (and `reduction_length` for the reduction `constant`) are the only keys that are not
 hyperparameters, but for `kernel`: an entry may carry a name of its own and say there which kernel it is, so that one
 kernel serves twice.
+
+In place of a kernel an entry may name its parts: a `margin` of `alignment.losses.margins`, a `link` of
+`alignment.losses.links` and, if wanted, a `weighting` of `alignment.losses.weights`. Any margin goes with any link, and
+the hyperparameters of all parts stand beside them:
+
+    config.objective.hinge_norm = {"margin": "length_normalized_log_ratio", "link": "hinge", "beta": 2.0}
 """
 
 from __future__ import annotations
 
 import difflib
 import functools
+import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
@@ -20,10 +27,15 @@ import jax
 import jax.numpy as jnp
 
 from alignment import statistics
-from alignment.losses import reductions
+from alignment.losses import composition, reductions
 from alignment.losses.stateful import StatefulKernel
 
-RESERVED = ("kernel", "weight", "side", "reduction", "reduction_length")
+PARTS = {
+    "margin": "alignment.losses.margins",
+    "link": "alignment.losses.links",
+    "weighting": "alignment.losses.weights",
+}
+RESERVED = ("kernel", *PARTS, "weight", "side", "reduction", "reduction_length")
 
 
 class Term(NamedTuple):
@@ -40,13 +52,30 @@ class Term(NamedTuple):
     batch_wide: bool  # an example's value depends on the whole batch, so micro-batches would change it
 
 
-def _lookup(name: str, namespace: ModuleType, kind: str) -> Callable[..., Any] | StatefulKernel:
+def _lookup(name: str, namespace: ModuleType, where: str, what: str = "kernel") -> Callable[..., Any] | StatefulKernel:
     own = [n for n, x in vars(namespace).items() if getattr(x, "__module__", None) == namespace.__name__]
     public = sorted(n for n in getattr(namespace, "__all__", own) if n[0] != "_")
     if name not in public:
         nearest = difflib.get_close_matches(name, public, n=3, cutoff=0.5) or public
-        raise ValueError(f"config.{kind}.{name}: no such kernel in {namespace.__name__}; nearest: {', '.join(nearest)}")
+        raise ValueError(f"{where}: no such {what} in {namespace.__name__}; nearest: {', '.join(nearest)}")
     return getattr(namespace, name)
+
+
+def _composed(settings: Mapping[str, Any], where: str) -> Callable[..., Any]:
+    """The kernel of an entry that names its parts."""
+    if "kernel" in settings:
+        raise ValueError(f"{where}.kernel: name either a kernel or its parts, margin and link")
+    if missing := [role for role in ("margin", "link") if role not in settings]:
+        raise ValueError(f"{where}.{missing[0]}: missing; a kernel named by its parts has a margin and a link")
+    parts = {
+        role: _lookup(settings[role], importlib.import_module(path), f"{where}.{role} = {settings[role]!r}", role)
+        for role, path in PARTS.items()
+        if role in settings
+    }
+    try:
+        return composition.compose(**parts)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _is_method(x: Any) -> bool:
@@ -70,7 +99,11 @@ def _dummy(name: str) -> jax.ShapeDtypeStruct:
 
 def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, sides, columns) -> Term:
     where = f"config.{kind}.{name}"
-    found = _lookup(settings.get("kernel", name), namespace, kind)
+    if any(role in settings for role in PARTS):
+        found = _composed(settings, where)
+    else:
+        known_as = settings.get("kernel", name)
+        found = _lookup(known_as, namespace, f"config.{kind}.{known_as}")
     method = found if _is_method(found) else None
     kernel = method.loss if method else found
     side = settings.get("side", "")

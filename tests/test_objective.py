@@ -1,5 +1,6 @@
 """Binding kernels to data: what a config may say, what it is told otherwise, before anything is compiled."""
 
+import sys
 import types
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import alignment.losses
+import alignment.losses.links
+import alignment.losses.margins
 import alignment.metrics
 from alignment import objective, statistics
 
@@ -147,3 +149,106 @@ def test_metrics_are_bound_in_the_same_way():
 def test_the_mapped_axis_of_a_method_is_not_a_config_key():
     with pytest.raises(ValueError, match=r"config\.objective\.lcpo\.axis_name: unknown key"):
         bind({"lcpo": {"axis_name": "data"}}, columns=("annotator_ids",))
+
+
+# ------------------------------------------------------------------------------------------- kernels named by parts
+
+
+def pair_data(size=4, time=3, scale=1.0, seed=0):
+    """What a step would hand to `evaluate`: token log-probs of both sides, and masks in which lengths differ."""
+    rng = np.random.default_rng(seed)
+    mask = rng.random((size, 2, time)) < 0.7
+    mask[..., 0] = True
+    logps = {
+        f"{whose}_token_logps": jnp.asarray(np.where(mask, -scale * rng.gamma(1.0, size=mask.shape), 0.0), jnp.float32)
+        for whose in ("policy", "reference")
+    }
+    return logps, {"valid": jnp.ones(size, bool), "mask": jnp.asarray(mask)}
+
+
+def total_and_gradient(spec, computed, batch):
+    terms = bind(spec)
+    (name,) = spec
+
+    def total(policy):
+        sums, _ = objective.evaluate(terms, {}, PAIR, {**computed, "policy_token_logps": policy}, batch)
+        return sums[name]
+
+    return jax.value_and_grad(total)(computed["policy_token_logps"])
+
+
+@pytest.mark.parametrize(
+    ("parts", "kernel"),
+    [
+        ({"margin": "log_ratio", "link": "logistic", "beta": 0.5}, {"dpo": {"beta": 0.5}}),
+        (
+            {"margin": "length_normalized_log_ratio", "link": "squared", "beta": 1.0, "target": 2.5},
+            {"ipo_length_normalized": {"tau": 0.2}},
+        ),
+        ({"margin": "reference_free", "link": "hinge", "beta": 0.2}, {"rso_hinge": {"gamma": 0.2}}),
+    ],
+)
+def test_a_margin_and_a_link_are_the_kernel_of_that_form(parts, kernel):
+    data = pair_data()
+    value, gradient = total_and_gradient({"mine": parts}, *data)
+    expected, expected_gradient = total_and_gradient(kernel, *data)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6)
+    assert np.abs(gradient).max() > 0
+
+
+@pytest.mark.parametrize("link", alignment.losses.links.__all__)
+@pytest.mark.parametrize("margin", alignment.losses.margins.__all__)
+def test_any_margin_goes_with_any_link(margin, link):
+    for scale in (0.5, 3e3):
+        value, gradient = total_and_gradient({"mine": {"margin": margin, "link": link}}, *pair_data(scale=scale))
+        assert np.isfinite(value) and np.isfinite(gradient).all()
+        assert scale > 1 or np.abs(gradient).max() > 0
+
+
+def test_no_reference_is_asked_for_by_a_margin_without_one():
+    (term,) = bind({"mine": {"margin": "length_normalized", "link": "hinge"}})
+    needs = statistics.needs_of(term.arguments)
+    assert not needs.models and {"chosen_lengths", "rejected_lengths"} <= set(term.arguments)
+
+
+def test_a_weighting_is_looked_up_and_multiplies(monkeypatch):
+    def likely(policy_chosen_logps, *, sharpness: float = 1.0):
+        return jnp.exp(sharpness * policy_chosen_logps)
+
+    weights = types.ModuleType("alignment.losses.weights")
+    weights.likely, likely.__module__ = likely, weights.__name__
+    monkeypatch.setitem(sys.modules, weights.__name__, weights)
+    parts = {"margin": "log_ratio", "link": "logistic", "weighting": "likely", "sharpness": 0.5}
+    computed, batch = pair_data(size=1)
+    value, _ = total_and_gradient({"mine": parts}, computed, batch)
+    plain, _ = total_and_gradient({"dpo": {}}, computed, batch)
+    np.testing.assert_allclose(value, plain * jnp.exp(0.5 * computed["policy_token_logps"][0, 0].sum()), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"config\.objective\.mine\.weighting = 'likly': .*nearest: likely"):
+        bind({"mine": {**parts, "weighting": "likly"}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"margin": "log_ration", "link": "hinge"}, ["mine.margin = 'log_ration'", "margins", "nearest: log_ratio"]),
+        ({"margin": "log_ratio", "link": "hing"}, ["mine.link = 'hing'", "links", "nearest: hinge"]),
+        ({"margin": "ratios_of_sides", "link": "hinge"}, ["no such margin"]),
+        ({"margin": "log_ratio"}, ["mine.link", "missing"]),
+        ({"link": "hinge"}, ["mine.margin", "missing"]),
+        ({"margin": "log_ratio", "link": "hinge", "kernel": "dpo"}, ["mine.kernel", "either"]),
+        ({"margin": "log_ratio", "link": "hinge", "tau": 1.0}, ["mine.tau", "unknown key", "offset"]),
+        ({"margin": "log_ratio", "link": "hinge", "offset": -1.0}, ["mine", "offset must lie in [0, inf)"]),
+    ],
+)
+def test_parts_that_do_not_fit_are_named(settings, words):
+    with pytest.raises(ValueError) as error:
+        bind({"mine": settings})
+    assert all(w in str(error.value) for w in words), error.value
+
+
+def test_no_kernel_has_a_hyperparameter_that_a_config_could_not_set():
+    for name in alignment.losses.__all__:
+        found = getattr(alignment.losses, name)
+        kernel = found.loss if hasattr(found, "loss") else found
+        assert not set(objective.RESERVED) & set(statistics.hyperparameters_of(kernel)), name

@@ -1,11 +1,25 @@
 """Every loss of the library: pure functions of arrays, by their public name.
 
 A config names a kernel by its name here. Reductions live in `alignment.losses.reductions`, link functions in
-`alignment.losses.links`; this namespace (`__all__`) holds kernels only.
+`alignment.losses.links`, margins in `alignment.losses.margins`; this namespace (`__all__`) holds kernels only.
 """
 
 from alignment.losses.distribution_matching import exo, infonca, nca
 from alignment.losses.distributional import aot_paired, aot_unpaired
+from alignment.losses.anchored import (
+    apo_down,
+    apo_zero,
+    bco_pair,
+    cal_dpo,
+    dpop,
+    nca_pair,
+    sft_dpo,
+)
+from alignment.losses.divergences import (
+    exo_pair,
+    f_dpo,
+    f_dpo_jensen_shannon,
+)
 from alignment.losses.label_noise import (
     lcpo,
     lcpo_eta_update,
@@ -22,6 +36,19 @@ from alignment.losses.listwise import (
     lipo_pointwise_sigmoid,
     lipo_softmax,
     rrhf_list,
+from alignment.losses.listwise import lipo_lambda
+from alignment.losses.pair_links import (
+    discopop,
+    robust_dpo,
+    rso_hinge,
+    rso_hinge_norm,
+    rso_sigmoid_norm,
+)
+from alignment.losses.pair_margins import (
+    dpo_gamma,
+    flex_dpo,
+    length_normalized_dpo,
+    length_regularized_dpo,
 )
 from alignment.losses.preference import (
     cdpo,
@@ -53,12 +80,24 @@ __all__ = [
     "alpha_po",
     "aot_paired",
     "aot_unpaired",
+    "apo_down",
+    "apo_zero",
+    "bco_pair",
     "bt_reward_loss",
     "bt_reward_margin_loss",
+    "cal_dpo",
     "cdpo",
     "cpo",
     "dpo",
     "exo",
+    "discopop",
+    "dpo",
+    "dpo_gamma",
+    "dpop",
+    "exo_pair",
+    "f_dpo",
+    "f_dpo_jensen_shannon",
+    "flex_dpo",
     "focal_po",
     "implicit_reward",
     "infonca",
@@ -69,6 +108,8 @@ __all__ = [
     "lcpo_loss",
     "lcpo_posterior",
     "lcpo_preference_probability",
+    "length_normalized_dpo",
+    "length_regularized_dpo",
     "lipo_lambda",
     "lipo_list_mle",
     "lipo_pairwise_hinge",
@@ -86,6 +127,14 @@ __all__ = [
     "simpo",
     "slic_hf",
     "slic_hf_target",
+    "nca_pair",
+    "position_kl",
+    "robust_dpo",
+    "rso_hinge",
+    "rso_hinge_norm",
+    "rso_sigmoid_norm",
+    "sft",
+    "sft_dpo",
     "tdpo1",
     "tdpo2",
     "tpo",

@@ -12,27 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from alignment import checks
-from alignment.losses import links
+from alignment.losses import links, margins
 from alignment.losses.masking import masked_sum
 
 Array = jax.Array
 _stop = jax.lax.stop_gradient
-
-
-def _log_ratios(
-    policy_chosen_logps: Array,
-    policy_rejected_logps: Array,
-    reference_chosen_logps: Array,
-    reference_rejected_logps: Array,
-) -> tuple[Array, Array]:
-    """Entry checks of a pair, and log(pi / ref) of the chosen and of the rejected completion, float32 `[...]`."""
-    policy_chosen, policy_rejected, reference_chosen, reference_rejected = checks.floats(
-        policy_chosen_logps=policy_chosen_logps,
-        policy_rejected_logps=policy_rejected_logps,
-        reference_chosen_logps=reference_chosen_logps,
-        reference_rejected_logps=reference_rejected_logps,
-    )
-    return policy_chosen - _stop(reference_chosen), policy_rejected - _stop(reference_rejected)
 
 
 def implicit_reward(policy_logps: Array, reference_logps: Array, *, beta: float = 0.1) -> Array:
@@ -85,11 +69,10 @@ def dpo(
 
     Paper: Rafailov et al., 2023, arXiv 2305.18290. The authors' code and TRL's 'sigmoid' agree.
     """
-    chosen, rejected = _log_ratios(
-        policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps
+    margin = margins.log_ratio(
+        policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps, beta=beta
     )
-    checks.number("beta", beta, 0.0)
-    return links.logistic(beta * (chosen - rejected))
+    return links.logistic(margin)
 
 
 def cdpo(
@@ -121,12 +104,11 @@ def cdpo(
     Paper: Mitchell, 2023, "A note on DPO with noisy preferences and relationship to IPO" (a technical note without an
     arXiv number) on Rafailov et al., 2023, arXiv 2305.18290. The authors' `preference_loss(label_smoothing)` agrees.
     """
-    chosen, rejected = _log_ratios(
-        policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps
+    margin = margins.log_ratio(
+        policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps, beta=beta
     )
-    checks.number("beta", beta, 0.0)
     checks.number("label_smoothing", label_smoothing, 0.0, 0.5, closed="left")
-    return links.logistic(beta * (chosen - rejected), label_smoothing)
+    return links.logistic(margin, label_smoothing)
 
 
 def ipo(
@@ -157,11 +139,11 @@ def ipo(
     Paper: Azar et al., 2023, arXiv 2310.12036. The paper's equation 17 (and Mitchell's code) sum over tokens, as here;
     TRL and HALOs average, which is `ipo_length_normalized`.
     """
-    chosen, rejected = _log_ratios(
-        policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps
+    margin = margins.log_ratio(
+        policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps, beta=1.0
     )
     checks.number("tau", tau, 0.0)
-    return links.squared(chosen - rejected, 1 / (2 * tau))
+    return links.squared(margin, 1 / (2 * tau))
 
 
 def ipo_length_normalized(
@@ -194,16 +176,12 @@ def ipo_length_normalized(
     Paper: Azar et al., 2023, arXiv 2310.12036, as run by TRL and HALOs; a comment in TRL says that the IPO authors
     confirmed the published numbers to be averaged.
     """
-    chosen, rejected = _log_ratios(
-        policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps
-    )
-    checks.same_shape(
-        policy_chosen_logps=chosen, chosen_lengths=chosen_lengths, rejected_lengths=rejected_lengths
-    )
-    checks.integers(chosen_lengths=chosen_lengths, rejected_lengths=rejected_lengths)
     checks.number("tau", tau, 0.0)
-    margins = chosen / jnp.maximum(chosen_lengths, 1) - rejected / jnp.maximum(rejected_lengths, 1)
-    return links.squared(margins, 1 / (2 * tau))
+    margin = margins.length_normalized_log_ratio(
+        policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps,
+        chosen_lengths, rejected_lengths, beta=1.0,
+    )  # fmt: skip
+    return links.squared(margin, 1 / (2 * tau))
 
 
 def focal_po(
@@ -235,11 +213,10 @@ def focal_po(
 
     Paper: Liu et al., 2025, arXiv 2501.06645. The authors' repository holds no code of the loss.
     """
-    chosen, rejected = _log_ratios(
-        policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps
+    margin = margins.log_ratio(
+        policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps, beta=beta
     )
-    checks.number("beta", beta, 0.0)
-    return links.focal(beta * (chosen - rejected), gamma)
+    return links.focal(margin, gamma)
 
 
 def position_kl(policy_logits: Array, reference_logits: Array) -> Array:
@@ -276,7 +253,7 @@ def _tdpo_parts(
     policy_chosen_token_forward_kls, policy_rejected_token_forward_kls, chosen_mask, rejected_mask,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     """Entry checks, then the margin h and the sequential KL of the chosen and of the rejected side."""
-    chosen, rejected = _log_ratios(
+    chosen, rejected = margins.ratios_of_sides(
         policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps
     )
     (chosen_kls,) = checks.floats(policy_chosen_token_forward_kls=policy_chosen_token_forward_kls)

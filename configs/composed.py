@@ -1,0 +1,15 @@
+"""A loss named by its parts: hinge link on the length-normalised log-ratio of Tulu 3 (arXiv 2411.15124).
+
+python -m experiments.finetune --config=configs/composed.py --workdir=runs/composed
+
+Any `margin` of alignment/losses/margins.py goes with any `link` of alignment/losses/links.py; their hyperparameters
+stand beside them. Not measured yet.
+"""
+
+from configs import common
+
+
+def get_config():
+    return common.preference(
+        {"hinge_norm": {"weight": 1.0, "margin": "length_normalized_log_ratio", "link": "hinge", "beta": 5.0}}
+    )

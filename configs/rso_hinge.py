@@ -1,0 +1,12 @@
+"""RSO's hinge loss without a reference (Liu et al., 2023, arXiv 2309.06657).
+
+python -m experiments.finetune --config=configs/rso_hinge.py --workdir=runs/rso_hinge
+
+Not measured yet.
+"""
+
+from configs import common
+
+
+def get_config():
+    return common.preference({"rso_hinge": {"weight": 1.0, "gamma": 0.5}})
