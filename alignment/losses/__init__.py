@@ -19,17 +19,28 @@ from alignment.losses.preference import (
     implicit_reward,
     ipo,
     ipo_length_normalized,
-    position_kl,
-    tdpo1,
-    tdpo2,
 )
 from alignment.losses.reward_modeling import bt_reward_loss, bt_reward_margin_loss
 from alignment.losses.supervised import sft
+from alignment.losses.token_level import (
+    cpl,
+    cpl_kl,
+    ld_dpo,
+    ld_dpo_logp,
+    position_kl,
+    sparse_token_dpo,
+    tdpo1,
+    tdpo2,
+    treg,
+    treg_token_rewards,
+)
 
 __all__ = [
     "bt_reward_loss",
     "bt_reward_margin_loss",
     "cdpo",
+    "cpl",
+    "cpl_kl",
     "dpo",
     "focal_po",
     "implicit_reward",
@@ -40,9 +51,14 @@ __all__ = [
     "lcpo_loss",
     "lcpo_posterior",
     "lcpo_preference_probability",
+    "ld_dpo",
+    "ld_dpo_logp",
     "lipo_lambda",
     "position_kl",
     "sft",
+    "sparse_token_dpo",
     "tdpo1",
     "tdpo2",
+    "treg",
+    "treg_token_rewards",
 ]
