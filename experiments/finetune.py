@@ -139,7 +139,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         raise ValueError(
             "config.objective: a term asks for a teacher; this script has only the policy and its reference"
         )
-    if needs.reward_head and not config.model.reward_heads:
+    if needs.head and not config.model.reward_heads:
         raise ValueError("config.model.reward_heads: the objective reads a reward head; set it to 1")
     objective.check_accumulation(terms, config.training.accumulate)
     if unread := sorted(set(data.columns) - {"ids", "valid", *names}):
