@@ -246,10 +246,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
 
     # --- loop
     log = metrics_log.MetricsLog(workdir, first) if jax.process_index() == 0 else None
-    progress = metrics_log.Progress(name, config.training.steps, first, config.training.log_every)
+    progress = metrics_log.Progress(name, config.training.steps, first, config.training.log_every) if log else None
     last_evaluation: dict[str, float] = {}
     evaluated = 0
     ids: dict[int, list[int]] = {}  # of the last batches, by step
+    packed = {row[0].id: [e.id for e in row] for row in data.train} if config.data.packed else {}
 
     def check_finite(logs, of: int) -> None:
         count = int(logs["skipped_in_a_row"])
@@ -269,7 +270,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         for at in range(first + 1, config.training.steps + 1):
             batch = stored_reference.join(next(stream), train_table)
             tokens = int((batch["segment_ids"] != 0).sum()) * jax.process_count()
-            ids[at] = batch["ids"].tolist()
+            ids[at] = [i for first in batch["ids"].tolist() for i in packed.get(first, [first])]
             ids.pop(at - config.training.max_skipped_in_a_row - 1, None)
             train_state, logs = train_step(train_state, frozen_params, mesh.put_batch(device_mesh, batch))
             # The step before this one has finished by now or nearly so: looking at it does not hold this one up.
@@ -286,7 +287,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
                 began, tokens_since = time.monotonic(), 0
                 if log:
                     log.write(at, values)
-            progress.advance(at, tokens, values)
+            if progress:
+                progress.advance(at, tokens, values)
             if evaluation_batches and (at % config.training.eval_every == 0 or at == config.training.steps):
                 evaluated, last_evaluation = at, evaluate(
                     evaluation, train_state.params, frozen_params, train_state.method_state, evaluation_batches,
@@ -312,8 +314,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
                 raise SystemExit(0)
         checkpoints.wait(manager)
     finally:
-        progress.close()
         if log:
+            progress.close()
             log.close()
         manager.close()
 
@@ -375,6 +377,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and 
 
 def main(_) -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)  # orbax tells twenty lines about every checkpoint
+    checkpoints.quieten_writers()
     try:
         if _CONFIG.value.get("distributed"):
             mesh.join_processes()
