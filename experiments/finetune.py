@@ -69,13 +69,13 @@ def check_writable(workdir: Path) -> None:
         raise RunStopped(f"--workdir={workdir}: cannot write there: {error.strerror or error}") from error
 
 
-def evaluate(evaluation, params, frozen_params, method_state, batches, table, device_mesh, terms) -> dict[str, float]:
+def evaluate(evaluation, params, frozen_params, method_state, batches, tables, device_mesh, terms) -> dict[str, float]:
     """Means over the whole evaluation set: sums and weights added up, divided once."""
     sums: dict[str, float] = {}
     weights: dict[str, float] = {}
     for batch in batches:
         got = evaluation(
-            params, frozen_params, method_state, mesh.put_batch(device_mesh, stored_reference.join(batch, table))
+            params, frozen_params, method_state, mesh.put_batch(device_mesh, stored_reference.join(batch, tables))
         )
         for total, part in zip((sums, weights), got, strict=True):
             for key, value in part.items():
@@ -83,6 +83,49 @@ def evaluate(evaluation, params, frozen_params, method_state, batches, table, de
     means = {k: sums[k] / weights[k] if weights[k] else float("nan") for k in sums}
     loss = sum(t.weight * means[t.name] for t in terms)
     return {"loss": loss} | {k: v for k, v in means.items() if len(terms) > 1 or k != terms[0].name}
+
+
+def stored_tables(
+    config, workdir: Path, names, needs, model, params, data, device_mesh, by_process
+) -> dict[str, dict[str, stored_reference.Table]]:
+    """What the starting model says once of all examples: {"train": {batch key: table}, "eval": {...}}."""
+    logps = stored_reference.token_logps(
+        model, params, chunk_size=config.training.vocabulary_chunk or None, temperature=config.training.temperature
+    )
+    tables: dict[str, dict] = {"train": {}, "eval": {}}
+
+    def fill(key: str, file: str, what: str, score, batches_of) -> None:
+        for split, examples in (("train", data.train), ("eval", data.evaluation)):
+            if examples:
+                tables[split][key] = stored_reference.load_or_score(
+                    workdir / f"{file}_{split}.npz", score, batches_of(examples), {e.id for e in examples},
+                    device_mesh, what,
+                )  # fmt: skip
+
+    if config.precompute_reference:
+        beyond = (needs.policy & statistics.pairwise_names()) | (
+            needs.frozen.get("reference", frozenset()) - {"token_logps"}
+        )
+        if beyond:
+            raise ValueError(f"config.precompute_reference: log-probs alone cannot serve {', '.join(sorted(beyond))}")
+        if "reference" not in needs.models:
+            raise ValueError("config.precompute_reference: no kernel of this objective asks for a reference")
+
+        def plain(examples):
+            batches = pipeline.evaluation_batches(
+                examples, batch_size=config.data.batch_size, collate=data.collate, **by_process
+            )
+            return ((batch,) for batch in batches)
+
+        fill("reference_token_logps", "reference", "reference log-probs", logps, plain)
+
+    reads_rewards = any(statistics.parse(name).statistic == "token_rewards" for name in names)
+    if any(config.data.revision_prompts.values()) and not reads_rewards:
+        raise ValueError("config.data.revision_prompts: no kernel of this objective asks for token_rewards")
+    if reads_rewards:
+        revised = functools.partial(from_config.revised_batches, config, data, model.config, **by_process)
+        fill("token_rewards", "token_rewards", "token rewards", stored_reference.token_rewards(logps), revised)
+    return tables
 
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
@@ -131,8 +174,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     )
 
     # --- objective
-    terms = objective.bind(config.objective.to_dict(), alignment.losses, "objective", data.sides, data.columns)
-    metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, data.columns)
+    columns = (*data.columns, *(("token_rewards",) if any(config.data.revision_prompts.values()) else ()))
+    terms = objective.bind(config.objective.to_dict(), alignment.losses, "objective", data.sides, columns)
+    metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, columns)
     names = objective.names_of((*terms, *metrics))
     needs = statistics.needs_of(names)
     if "teacher" in needs.models:
@@ -151,33 +195,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         given = params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {workdir / 'before'}")
     params = from_config.initial_params(model, given, config.seed, device_mesh)
-    frozen_params, frozen_models, train_table, eval_table = {}, {}, None, None
-    if config.precompute_reference:
-        beyond = (needs.policy & statistics.pairwise_names()) | (
-            needs.frozen.get("reference", frozenset()) - {"token_logps"}
-        )
-        if beyond:
-            raise ValueError(f"config.precompute_reference: log-probs alone cannot serve {', '.join(sorted(beyond))}")
-        if "reference" not in needs.models:
-            raise ValueError("config.precompute_reference: no kernel of this objective asks for a reference")
-        score = functools.partial(
-            stored_reference.load_or_score,
-            model=model,
-            params=params,
-            device_mesh=device_mesh,
-            chunk_size=config.training.vocabulary_chunk or None,
-            temperature=config.training.temperature,
-        )
-
-        def table(file: str, examples: list) -> dict:
-            batches = pipeline.evaluation_batches(
-                examples, batch_size=config.data.batch_size, collate=data.collate, **by_process
-            )
-            return score(workdir / file, batches=batches, ids={e.id for e in examples})
-
-        train_table = table("reference_train.npz", data.train)
-        eval_table = table("reference_eval.npz", data.evaluation) if data.evaluation else None
-    elif "reference" in needs.models:
+    tables = stored_tables(config, workdir, names, needs, model, params, data, device_mesh, by_process)
+    frozen_params, frozen_models = {}, {}
+    if "reference" in needs.models and not config.precompute_reference:
         frozen_params, frozen_models = {"reference": jax.tree.map(jnp.copy, params)}, {"reference": model}
 
     # --- optimizer and step
@@ -268,7 +288,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     began, tokens_since = time.monotonic(), 0
     try:
         for at in range(first + 1, config.training.steps + 1):
-            batch = stored_reference.join(next(stream), train_table)
+            batch = stored_reference.join(next(stream), tables["train"])
             tokens = int((batch["segment_ids"] != 0).sum()) * jax.process_count()
             ids[at] = [i for first in batch["ids"].tolist() for i in packed.get(first, [first])]
             ids.pop(at - config.training.max_skipped_in_a_row - 1, None)
@@ -292,7 +312,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
             if evaluation_batches and (at % config.training.eval_every == 0 or at == config.training.steps):
                 evaluated, last_evaluation = at, evaluate(
                     evaluation, train_state.params, frozen_params, train_state.method_state, evaluation_batches,
-                    eval_table, device_mesh, terms,
+                    tables["eval"], device_mesh, terms,
                 )  # fmt: skip
                 if log:
                     log.write(at, last_evaluation, "eval")

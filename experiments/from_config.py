@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
 from alignment import statistics
-from alignment.data import corpus, formats, rows, tokenizers
+from alignment.data import corpus, formats, pipeline, rows, tokenizers
 from alignment.models import decoder, hugging_face
 from alignment.training import checkpoints, mesh
 
@@ -89,6 +89,48 @@ def load_data(config: ConfigDict) -> Data:
         )
     columns = tuple(k for k in collate(train[:1]) if k in statistics.LABELS)
     return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate)
+
+
+def revised_batches(
+    config: ConfigDict, data: Data, model_config: decoder.DecoderConfig, examples: list, **by_process
+) -> Iterator[tuple[rows.Batch, rows.Batch]]:
+    """The examples in order, each batch twice: after the text that asks for better and after that for worse answers.
+
+    The texts stand before the prompt (after its begin token): of chat data, before the rendered conversation.
+    """
+    texts = config.data.revision_prompts
+    for key in ("better", "worse"):
+        if not texts[key]:
+            raise ValueError(f"config.data.revision_prompts.{key}: empty, while the other is not")
+    if config.data.packed:
+        raise ValueError("config.data.revision_prompts: packed rows hold several prompts; set config.data.packed=False")
+    prefixes = [data.tokenizer.encode(texts[key]) for key in ("better", "worse")]
+    prompt_length = config.data.prompt_length + max(map(len, prefixes))
+    context = prompt_length + config.data.completion_length
+    if context > model_config.max_position_embeddings:
+        raise ValueError(
+            f"config.data.revision_prompts: with them prompt and completion have up to {context} tokens, more than the "
+            f"model's context of {model_config.max_position_embeddings}"
+        )
+    collate = functools.partial(
+        rows.collate_trees,
+        prompt_length=prompt_length,
+        completion_length=config.data.completion_length,
+        sides=len(examples[0].completions),
+        pad_id=data.tokenizer.pad_id,
+    )
+    return zip(
+        *(
+            pipeline.evaluation_batches(
+                [rows.with_prefix(e, prefix, data.tokenizer.bos_id) for e in examples],
+                batch_size=config.data.batch_size,
+                collate=collate,
+                **by_process,
+            )
+            for prefix in prefixes
+        ),
+        strict=True,
+    )
 
 
 def build_model(config: ConfigDict, vocab_size: int) -> tuple[decoder.Model, dict | None]:
