@@ -4,22 +4,9 @@ A config names a kernel by its name here. Reductions live in `alignment.losses.r
 `alignment.losses.links`; this namespace (`__all__`) holds kernels only.
 """
 
-from alignment.losses.label_noise import (
-    lcpo,
-    lcpo_eta_update,
-    lcpo_loss,
-    lcpo_posterior,
-    lcpo_preference_probability,
-)
+from alignment.losses.label_noise import lcpo, lcpo_eta_update, lcpo_loss, lcpo_posterior, lcpo_preference_probability
 from alignment.losses.listwise import lipo_lambda
-from alignment.losses.preference import (
-    cdpo,
-    dpo,
-    focal_po,
-    implicit_reward,
-    ipo,
-    ipo_length_normalized,
-)
+from alignment.losses.preference import cdpo, dpo, focal_po, implicit_reward, ipo, ipo_length_normalized
 from alignment.losses.reward_modeling import bt_reward_loss, bt_reward_margin_loss
 from alignment.losses.supervised import sft
 from alignment.losses.token_level import (
@@ -34,6 +21,7 @@ from alignment.losses.token_level import (
     treg,
     treg_token_rewards,
 )
+from alignment.losses.weights import wpo, wpo_weight
 
 __all__ = [
     "bt_reward_loss",
@@ -61,4 +49,6 @@ __all__ = [
     "tdpo2",
     "treg",
     "treg_token_rewards",
+    "wpo",
+    "wpo_weight",
 ]
