@@ -4,7 +4,16 @@ A config names a kernel by its name here. Reductions live in `alignment.losses.r
 `alignment.losses.links`; this namespace (`__all__`) holds kernels only.
 """
 
-from alignment.losses.label_noise import lcpo, lcpo_eta_update, lcpo_loss, lcpo_posterior, lcpo_preference_probability
+from alignment.losses.label_noise import (
+    lcpo,
+    lcpo_cpo,
+    lcpo_eta_update,
+    lcpo_ipo,
+    lcpo_loss,
+    lcpo_posterior,
+    lcpo_preference_probability,
+    lcpo_simpo,
+)
 from alignment.losses.listwise import lipo_lambda
 from alignment.losses.preference import cdpo, dpo, focal_po, implicit_reward, ipo, ipo_length_normalized
 from alignment.losses.reward_modeling import bt_reward_loss, bt_reward_margin_loss
@@ -35,10 +44,13 @@ __all__ = [
     "ipo",
     "ipo_length_normalized",
     "lcpo",
+    "lcpo_cpo",
     "lcpo_eta_update",
+    "lcpo_ipo",
     "lcpo_loss",
     "lcpo_posterior",
     "lcpo_preference_probability",
+    "lcpo_simpo",
     "ld_dpo",
     "ld_dpo_logp",
     "lipo_lambda",

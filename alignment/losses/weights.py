@@ -11,6 +11,8 @@ from alignment import checks
 from alignment.losses.masking import keep
 from alignment.losses.preference import dpo
 
+__all__ = ["wpo_weight"]  # what can weigh a loss that is put together from parts; `wpo` is a whole one
+
 Array = jax.Array
 _stop = jax.lax.stop_gradient
 
