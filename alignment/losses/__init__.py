@@ -30,9 +30,13 @@ from alignment.losses.token_level import (
     treg,
     treg_token_rewards,
 )
+from alignment.losses.unpaired import bco, bco_delta, bco_udm_weight, kto, kto_kl
 from alignment.losses.weights import wpo, wpo_weight
 
 __all__ = [
+    "bco",
+    "bco_delta",
+    "bco_udm_weight",
     "bt_reward_loss",
     "bt_reward_margin_loss",
     "cdpo",
@@ -43,6 +47,8 @@ __all__ = [
     "implicit_reward",
     "ipo",
     "ipo_length_normalized",
+    "kto",
+    "kto_kl",
     "lcpo",
     "lcpo_cpo",
     "lcpo_eta_update",
