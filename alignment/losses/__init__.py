@@ -4,6 +4,7 @@ A config names a kernel by its name here. Reductions live in `alignment.losses.r
 `alignment.losses.links`; this namespace (`__all__`) holds kernels only.
 """
 
+from alignment.losses.dynamic_beta import beta_dpo, beta_dpo_sampling_weights, beta_dpo_stats
 from alignment.losses.label_noise import (
     lcpo,
     lcpo_cpo,
@@ -37,6 +38,9 @@ __all__ = [
     "bco",
     "bco_delta",
     "bco_udm_weight",
+    "beta_dpo",
+    "beta_dpo_sampling_weights",
+    "beta_dpo_stats",
     "bt_reward_loss",
     "bt_reward_margin_loss",
     "cdpo",
