@@ -9,7 +9,7 @@ from configs import common
 
 
 def get_config():
-    config = common.preference({"cpl": {"weight": 1.0, "alpha": 0.5, "contrastive_bias": 0.5}})
-    # Without a reference there is no implicit reward to log.
-    del config.metrics.reward_accuracy, config.metrics.reward_margin
-    return config
+    # No metric that reads the reference either: none is kept in memory.
+    return common.after_sft(
+        {"cpl": {"weight": 1.0, "alpha": 0.5, "contrastive_bias": 0.5}}, {"chosen_logp": {}, "rejected_logp": {}}
+    )

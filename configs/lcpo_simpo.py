@@ -9,8 +9,10 @@ from configs import common
 
 
 def get_config():
-    config = common.preference({"lcpo_simpo": {"weight": 1.0, "beta": 2.0, "gamma": 0.5, "num_annotators": 4}})
+    # No metric that reads the reference either: none is kept in memory.
+    config = common.after_sft(
+        {"lcpo_simpo": {"weight": 1.0, "beta": 2.0, "gamma": 0.5, "num_annotators": 4}},
+        {"chosen_logp": {}, "rejected_logp": {}},
+    )
     config.data.label_noise = 0.25
-    # Without a reference there is no implicit reward to log.
-    del config.metrics.reward_accuracy, config.metrics.reward_margin
     return config

@@ -9,13 +9,14 @@ curves.png and, at the end, hugging_face/ (a checkpoint that transformers loads)
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import functools
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 from absl import logging as absl_logging
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict, config_flags
 
 import alignment.losses
@@ -41,22 +43,45 @@ class RunStopped(RuntimeError):
     """The run cannot go on; the message says why and where the details are."""
 
 
-def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
-    """Runs the config this one starts from (or finds it finished) and returns its parameters on this run's mesh.
-
-    The model, the seed, the mesh and the tokenizer are this run's: both must agree, so they are said once.
-    """
+def config_before(config: ConfigDict) -> ConfigDict:
+    """The config this one starts from, whole. The model, the seed, the mesh and the tokenizer are this run's: both must
+    agree, so they are said once."""
     before = ConfigDict(config.before.to_dict())
     before.seed, before.distributed = config.seed, config.distributed
     before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
     before.model.reward_heads = 0
     before.data.tokenizer = config.data.tokenizer
-    run(before, workdir / "before")
+    return before
+
+
+def run_before(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Runs the config this one starts from, or finds it finished, and returns its result."""
+    directory = before_directory(config, workdir)
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:  # runs that share a beginning: one does it, the others wait
+        if jax.process_index() == 0:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if jax.process_count() > 1:  # no process may look whether it is finished before the first holds the lock
+            multihost_utils.sync_global_devices("before")
+        return run(config_before(config), directory)
+
+
+def before_directory(config: ConfigDict, workdir: Path) -> Path:
+    return Path(config.before_workdir) if config.before_workdir else workdir / "before"
+
+
+def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
+    """The parameters that the finished run `config.before` ended with, on this run's mesh."""
     before_model = decoder.build(dataclasses.replace(model.config, reward_heads=0))
     shapes = jax.eval_shape(before_model.init, jax.random.key(0))
     abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes))
     description = from_config.describe_model(before_model.config)
-    return checkpoints.restore_params(workdir / "before" / "checkpoints", abstract, description)
+    return checkpoints.restore_params(before_directory(config, workdir) / "checkpoints", abstract, description)
+
+
+def gold_settings(config: ConfigDict) -> tuple:
+    """What decides the samples that are scored: a run that begins where another ended has that one's samples."""
+    return (config.gold.to_dict(), *(config.data[k] for k in ("source", "prompt_length", "completion_length")))
 
 
 def check_writable(workdir: Path) -> None:
@@ -85,53 +110,13 @@ def evaluate(evaluation, params, frozen_params, method_state, batches, tables, d
     return {"loss": loss} | {k: v for k, v in means.items() if len(terms) > 1 or k != terms[0].name}
 
 
-def stored_tables(
-    config, workdir: Path, names, needs, model, params, data, device_mesh, by_process
-) -> dict[str, dict[str, stored_reference.Table]]:
-    """What the starting model says once of all examples: {"train": {batch key: table}, "eval": {...}}."""
-    logps = stored_reference.token_logps(
-        model, params, chunk_size=config.training.vocabulary_chunk or None, temperature=config.training.temperature
-    )
-    tables: dict[str, dict] = {"train": {}, "eval": {}}
-
-    def fill(key: str, file: str, what: str, score, batches_of) -> None:
-        for split, examples in (("train", data.train), ("eval", data.evaluation)):
-            if examples:
-                tables[split][key] = stored_reference.load_or_score(
-                    workdir / f"{file}_{split}.npz", score, batches_of(examples), {e.id for e in examples},
-                    device_mesh, what,
-                )  # fmt: skip
-
-    if config.precompute_reference:
-        beyond = (needs.policy & statistics.pairwise_names()) | (
-            needs.frozen.get("reference", frozenset()) - {"token_logps"}
-        )
-        if beyond:
-            raise ValueError(f"config.precompute_reference: log-probs alone cannot serve {', '.join(sorted(beyond))}")
-        if "reference" not in needs.models:
-            raise ValueError("config.precompute_reference: no kernel of this objective asks for a reference")
-
-        def plain(examples):
-            batches = pipeline.evaluation_batches(
-                examples, batch_size=config.data.batch_size, collate=data.collate, **by_process
-            )
-            return ((batch,) for batch in batches)
-
-        fill("reference_token_logps", "reference", "reference log-probs", logps, plain)
-
-    reads_rewards = any(statistics.parse(name).statistic == "token_rewards" for name in names)
-    if any(config.data.revision_prompts.values()) and not reads_rewards:
-        raise ValueError("config.data.revision_prompts: no kernel of this objective asks for token_rewards")
-    if reads_rewards:
-        revised = functools.partial(from_config.revised_batches, config, data, model.config, **by_process)
-        fill("token_rewards", "token_rewards", "token rewards", stored_reference.token_rewards(logps), revised)
-    return tables
-
-
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def run(
+    config: ConfigDict, workdir: Path, on_evaluation: Callable[[int, Mapping[str, float]], None] | None = None
+) -> dict[str, Any]:
     """One run from data to checkpoint; returns what it prints at the end. A SIGTERM saves and exits with 0.
 
-    A run that has finished under the same config is not done again: it only says what came out.
+    A run that has finished under the same config is not done again: it only says what came out. `on_evaluation` is
+    called with the step and the metrics of each evaluation; what it raises ends the run.
     """
     common.check_keys(config, common.base())
     common.check_numbers(config)
@@ -139,7 +124,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         report(result)
         return result
     with preemption.StopOnSignal() as stop:
-        return _run(config, workdir, stop)
+        return _run(config, workdir, stop, on_evaluation)
 
 
 def finished(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
@@ -151,7 +136,7 @@ def finished(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
     return stored["result"] if stored["config"] == checkpoints.as_json(config.to_dict()) else None
 
 
-def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> dict[str, Any]:
+def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_evaluation) -> dict[str, Any]:
     name = "+".join(config.objective)
     check_writable(workdir)
 
@@ -192,10 +177,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     # --- model
     model, given = from_config.build_model(config, data.tokenizer.vocab_size)
     if config.before:
+        result_before = run_before(config, workdir)
         given = params_before(config, workdir, model, device_mesh)
-        say(f"{name}: starting from the parameters in {workdir / 'before'}")
+        say(f"{name}: starting from the parameters in {before_directory(config, workdir)}")
     params = from_config.initial_params(model, given, config.seed, device_mesh)
-    tables = stored_tables(config, workdir, names, needs, model, params, data, device_mesh, by_process)
+    tables = from_config.stored_tables(config, workdir, names, needs, model, params, data, device_mesh, by_process)
     frozen_params, frozen_models = {}, {}
     if "reference" in needs.models and not config.precompute_reference:
         frozen_params, frozen_models = {"reference": jax.tree.map(jnp.copy, params)}, {"reference": model}
@@ -237,9 +223,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         completion_length=config.data.completion_length,
         temperature=config.gold.temperature,
     )
-    if with_gold:
-        _, rewards_before, opponents = sample_gold(model, train_state.params, data.tokenizer)
-        result["win_rate_before"] = gold_reward.win_rate(rewards_before, opponents)
+    if with_gold and config.before and gold_settings(config.before) == gold_settings(config):
+        result["win_rate_before"], result["gold_before"] = result_before["win_rate_after"], result_before["gold_after"]
+    elif with_gold:
+        samples = sample_gold(model, train_state.params, data.tokenizer)
+        result["win_rate_before"], result["gold_before"] = samples.win_rate, float(samples.rewards.mean())
 
     # --- restore
     description = {
@@ -316,6 +304,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
                 )  # fmt: skip
                 if log:
                     log.write(at, last_evaluation, "eval")
+                if on_evaluation:
+                    on_evaluation(at, last_evaluation)
                 began, tokens_since = time.monotonic(), 0
             stopping = stop.requested()
             if at % config.checkpoints.every == 0 or at == config.training.steps or stopping:
@@ -345,9 +335,15 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.steps))
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
     if with_gold:
-        _, rewards, opponents = sample_gold(model, train_state.params, data.tokenizer)
-        result["win_rate_after"] = gold_reward.win_rate(rewards, opponents)
-        result["gold_before"], result["gold_after"] = float(rewards_before.mean()), float(rewards.mean())
+        samples = sample_gold(model, train_state.params, data.tokenizer)
+        result["win_rate_after"], result["gold_after"] = samples.win_rate, float(samples.rewards.mean())
+        if config.before:
+            start = from_config.initial_params(
+                model, params_before(config, workdir, model, device_mesh), config.seed, device_mesh
+            )
+            result["kl_to_start"] = gold_reward.kl_to_start(
+                model, train_state.params, start, samples, temperature=config.gold.temperature
+            )
     if config.checkpoints.export_hugging_face and not config.model.reward_heads:
         export(workdir / "hugging_face", model.config, train_state.params, data.tokenizer, config.model.hugging_face)
         result["hugging_face"] = str(workdir / "hugging_face")
@@ -364,8 +360,6 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
 def export(directory: Path, model_config, params, tokenizer, source: str) -> None:
     """A directory that transformers loads; the tokenizer's files come along from where the run started."""
     if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
         params = multihost_utils.process_allgather(params, tiled=True)
     if jax.process_index():
         return
@@ -386,22 +380,24 @@ def report(result: Mapping[str, Any]) -> None:
             f"{result['win_rate_after']:.3f} after "
             f"(mean gold reward {result['gold_before']:.2f} -> {result['gold_after']:.2f})"
         )
+    if "kl_to_start" in result:
+        say(f"  KL to where it started, per sampled completion: {result['kl_to_start']:.2f} nats")
     for key in ("checkpoint", "metrics", "curves", "hugging_face"):
         if key in result:
             say(f"  {key:13} {result[key]}")
 
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and figures go; the same one resumes.")
+CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and figures go; the same one resumes.")
 
 
 def main(_) -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)  # orbax tells twenty lines about every checkpoint
     checkpoints.quieten_writers()
     try:
-        if _CONFIG.value.get("distributed"):
+        if CONFIG.value.get("distributed"):
             mesh.join_processes()
-        run(_CONFIG.value, Path(_WORKDIR.value))
+        run(CONFIG.value, Path(WORKDIR.value))
     except (ValueError, OSError, checkpoints.CheckpointError, RunStopped) as error:
         if os.environ.get("ALIGNMENT_TRACEBACK"):
             raise

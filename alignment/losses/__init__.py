@@ -4,6 +4,8 @@ A config names a kernel by its name here. Reductions live in `alignment.losses.r
 `alignment.losses.links`; this namespace (`__all__`) holds kernels only.
 """
 
+from alignment.losses.distribution_matching import exo, infonca, nca
+from alignment.losses.distributional import aot_paired, aot_unpaired
 from alignment.losses.dynamic_beta import beta_dpo, beta_dpo_sampling_weights, beta_dpo_stats
 from alignment.losses.label_noise import (
     lcpo,
@@ -15,8 +17,36 @@ from alignment.losses.label_noise import (
     lcpo_preference_probability,
     lcpo_simpo,
 )
-from alignment.losses.listwise import lipo_lambda
-from alignment.losses.preference import cdpo, dpo, focal_po, implicit_reward, ipo, ipo_length_normalized
+from alignment.losses.listwise import (
+    lipo_lambda,
+    lipo_list_mle,
+    lipo_pairwise_hinge,
+    lipo_pairwise_logistic,
+    lipo_pointwise_mse,
+    lipo_pointwise_sigmoid,
+    lipo_softmax,
+    rrhf_list,
+)
+from alignment.losses.preference import (
+    cdpo,
+    dpo,
+    focal_po,
+    implicit_reward,
+    ipo,
+    ipo_length_normalized,
+)
+from alignment.losses.reference_free import (
+    alpha_po,
+    cpo,
+    orpo,
+    orpo_odds_ratio,
+    rrhf,
+    simpo,
+    slic_hf,
+    slic_hf_target,
+    tpo,
+    tpo_l,
+)
 from alignment.losses.reward_modeling import bt_reward_loss, bt_reward_margin_loss
 from alignment.losses.supervised import sft
 from alignment.losses.token_level import (
@@ -35,6 +65,9 @@ from alignment.losses.unpaired import bco, bco_delta, bco_udm_weight, kto, kto_k
 from alignment.losses.weights import wpo, wpo_weight
 
 __all__ = [
+    "alpha_po",
+    "aot_paired",
+    "aot_unpaired",
     "bco",
     "bco_delta",
     "bco_udm_weight",
@@ -46,9 +79,12 @@ __all__ = [
     "cdpo",
     "cpl",
     "cpl_kl",
+    "cpo",
     "dpo",
+    "exo",
     "focal_po",
     "implicit_reward",
+    "infonca",
     "ipo",
     "ipo_length_normalized",
     "kto",
@@ -64,11 +100,27 @@ __all__ = [
     "ld_dpo",
     "ld_dpo_logp",
     "lipo_lambda",
+    "lipo_list_mle",
+    "lipo_pairwise_hinge",
+    "lipo_pairwise_logistic",
+    "lipo_pointwise_mse",
+    "lipo_pointwise_sigmoid",
+    "lipo_softmax",
+    "nca",
+    "orpo",
+    "orpo_odds_ratio",
     "position_kl",
+    "rrhf",
+    "rrhf_list",
     "sft",
+    "simpo",
+    "slic_hf",
+    "slic_hf_target",
     "sparse_token_dpo",
     "tdpo1",
     "tdpo2",
+    "tpo",
+    "tpo_l",
     "treg",
     "treg_token_rewards",
     "wpo",

@@ -161,6 +161,17 @@ def test_draw_and_state_over_devices_are_those_of_the_batch(count):
     np.testing.assert_array_equal(new.key, expected.key)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_that_only_pad_do_not_change_which_pairs_are_drawn(seed):
+    kept = np.array([1, 2, 4, 5, 7])
+    valid = jnp.asarray(np.isin(np.arange(B), kept))
+    poisoned = tuple(jnp.where(valid, x, jnp.nan) for x in PAIR)
+    _, whole = beta_dpo.loss(*poisoned, valid, state(seed=seed), rho=0.4)
+    _, part = beta_dpo.loss(*(x[kept] for x in PAIR), ALL[:5], state(seed=seed), rho=0.4)
+    np.testing.assert_array_equal(whole["drawn"][kept], part["drawn"])
+    assert int(whole["drawn"].sum()) == 3
+
+
 def test_a_state_that_is_none_is_rejected():
     with pytest.raises(AssertionError, match=r"moments must have shape \(2,\)"):
         beta_dpo.loss(*PAIR, ALL, BetaDpoState(jnp.zeros(3), beta_dpo.init().key))

@@ -8,6 +8,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 from alignment.losses import (
     cdpo,
+    cpo,
     dpo,
     ipo,
     lcpo,
@@ -19,6 +20,7 @@ from alignment.losses import (
     lcpo_preference_probability,
     lcpo_simpo,
     links,
+    simpo,
 )
 from alignment.losses.label_noise import LcpoState
 
@@ -263,13 +265,13 @@ def _ipo_orders():
 
 
 def _simpo_orders():
-    d = 2.0 * (PAIR[0] / LENGTHS[0] - PAIR[1] / LENGTHS[1])
-    return links.logistic(d - 0.5), links.logistic(-d - 0.5)
+    (c, r), (m, n) = PAIR[:2], LENGTHS
+    return simpo(c, r, m, n, beta=2.0, gamma=0.5), simpo(r, c, n, m, beta=2.0, gamma=0.5)
 
 
 def _cpo_orders():
     c, r = PAIR[:2]
-    return links.logistic(BETA * (c - r)) - c, links.logistic(BETA * (r - c)) - r
+    return cpo(c, r, beta=BETA), cpo(r, c, beta=BETA)
 
 
 BASES = {
