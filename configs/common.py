@@ -36,6 +36,11 @@ def base() -> ConfigDict:
     config.data.corpus_size = 4096
     config.data.corpus_eval_size = 256
     config.data.label_noise = 0.0  # share of flipped pairs in the corpus' training split
+    # For kernels that read token_rewards: texts put before the prompt, one asking for a better answer, one for a worse.
+    # The starting model scores every completion once after each; how the two differ is a token's reward.
+    config.data.revision_prompts = ConfigDict()
+    config.data.revision_prompts.better = ""
+    config.data.revision_prompts.worse = ""
 
     config.model = ConfigDict()
     config.model.hugging_face = ""  # a checkpoint directory; "": a new model of the sizes below

@@ -94,13 +94,13 @@ def check_writable(workdir: Path) -> None:
         raise RunStopped(f"--workdir={workdir}: cannot write there: {error.strerror or error}") from error
 
 
-def evaluate(evaluation, params, frozen_params, method_state, batches, table, device_mesh, terms) -> dict[str, float]:
+def evaluate(evaluation, params, frozen_params, method_state, batches, tables, device_mesh, terms) -> dict[str, float]:
     """Means over the whole evaluation set: sums and weights added up, divided once."""
     sums: dict[str, float] = {}
     weights: dict[str, float] = {}
     for batch in batches:
         got = evaluation(
-            params, frozen_params, method_state, mesh.put_batch(device_mesh, stored_reference.join(batch, table))
+            params, frozen_params, method_state, mesh.put_batch(device_mesh, stored_reference.join(batch, tables))
         )
         for total, part in zip((sums, weights), got, strict=True):
             for key, value in part.items():
@@ -159,15 +159,16 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     )
 
     # --- objective
-    terms = objective.bind(config.objective.to_dict(), alignment.losses, "objective", data.sides, data.columns)
-    metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, data.columns)
+    columns = (*data.columns, *(("token_rewards",) if any(config.data.revision_prompts.values()) else ()))
+    terms = objective.bind(config.objective.to_dict(), alignment.losses, "objective", data.sides, columns)
+    metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, columns)
     names = objective.names_of((*terms, *metrics))
     needs = statistics.needs_of(names)
     if "teacher" in needs.models:
         raise ValueError(
             "config.objective: a term asks for a teacher; this script has only the policy and its reference"
         )
-    if needs.reward_head and not config.model.reward_heads:
+    if needs.head and not config.model.reward_heads:
         raise ValueError("config.model.reward_heads: the objective reads a reward head; set it to 1")
     objective.check_accumulation(terms, config.training.accumulate)
     if unread := sorted(set(data.columns) - {"ids", "valid", *names}):
@@ -180,33 +181,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         given = params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {before_directory(config, workdir)}")
     params = from_config.initial_params(model, given, config.seed, device_mesh)
-    frozen_params, frozen_models, train_table, eval_table = {}, {}, None, None
-    if config.precompute_reference:
-        beyond = (needs.policy & statistics.pairwise_names()) | (
-            needs.frozen.get("reference", frozenset()) - {"token_logps"}
-        )
-        if beyond:
-            raise ValueError(f"config.precompute_reference: log-probs alone cannot serve {', '.join(sorted(beyond))}")
-        if "reference" not in needs.models:
-            raise ValueError("config.precompute_reference: no kernel of this objective asks for a reference")
-        score = functools.partial(
-            stored_reference.load_or_score,
-            model=model,
-            params=params,
-            device_mesh=device_mesh,
-            chunk_size=config.training.vocabulary_chunk or None,
-            temperature=config.training.temperature,
-        )
-
-        def table(file: str, examples: list) -> dict:
-            batches = pipeline.evaluation_batches(
-                examples, batch_size=config.data.batch_size, collate=data.collate, **by_process
-            )
-            return score(workdir / file, batches=batches, ids={e.id for e in examples})
-
-        train_table = table("reference_train.npz", data.train)
-        eval_table = table("reference_eval.npz", data.evaluation) if data.evaluation else None
-    elif "reference" in needs.models:
+    tables = from_config.stored_tables(config, workdir, names, needs, model, params, data, device_mesh, by_process)
+    frozen_params, frozen_models = {}, {}
+    if "reference" in needs.models and not config.precompute_reference:
         frozen_params, frozen_models = {"reference": jax.tree.map(jnp.copy, params)}, {"reference": model}
 
     # --- optimizer and step
@@ -299,7 +276,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     began, tokens_since = time.monotonic(), 0
     try:
         for at in range(first + 1, config.training.steps + 1):
-            batch = stored_reference.join(next(stream), train_table)
+            batch = stored_reference.join(next(stream), tables["train"])
             tokens = int((batch["segment_ids"] != 0).sum()) * jax.process_count()
             ids[at] = [i for first in batch["ids"].tolist() for i in packed.get(first, [first])]
             ids.pop(at - config.training.max_skipped_in_a_row - 1, None)
@@ -323,7 +300,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             if evaluation_batches and (at % config.training.eval_every == 0 or at == config.training.steps):
                 evaluated, last_evaluation = at, evaluate(
                     evaluation, train_state.params, frozen_params, train_state.method_state, evaluation_batches,
-                    eval_table, device_mesh, terms,
+                    tables["eval"], device_mesh, terms,
                 )  # fmt: skip
                 if log:
                     log.write(at, last_evaluation, "eval")

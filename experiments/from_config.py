@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
 from alignment import statistics
-from alignment.data import corpus, formats, rows, tokenizers
+from alignment.data import corpus, formats, pipeline, rows, tokenizers
 from alignment.models import decoder, hugging_face
-from alignment.training import checkpoints, mesh
+from alignment.training import checkpoints, mesh, stored_reference
 
 # What the completions of a row are called, by kind of data.
 SIDES = {
@@ -89,6 +90,91 @@ def load_data(config: ConfigDict) -> Data:
         )
     columns = tuple(k for k in collate(train[:1]) if k in statistics.LABELS)
     return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate)
+
+
+def revised_batches(
+    config: ConfigDict, data: Data, model_config: decoder.DecoderConfig, examples: list, **by_process
+) -> Iterator[tuple[rows.Batch, rows.Batch]]:
+    """The examples in order, each batch twice: after the text that asks for better and after that for worse answers.
+
+    The texts stand before the prompt (after its begin token): of chat data, before the rendered conversation.
+    """
+    texts = config.data.revision_prompts
+    for key in ("better", "worse"):
+        if not texts[key]:
+            raise ValueError(f"config.data.revision_prompts.{key}: empty, while the other is not")
+    if config.data.packed:
+        raise ValueError("config.data.revision_prompts: packed rows hold several prompts; set config.data.packed=False")
+    prefixes = [data.tokenizer.encode(texts[key]) for key in ("better", "worse")]
+    prompt_length = config.data.prompt_length + max(map(len, prefixes))
+    context = prompt_length + config.data.completion_length
+    if context > model_config.max_position_embeddings:
+        raise ValueError(
+            f"config.data.revision_prompts: with them prompt and completion have up to {context} tokens, more than the "
+            f"model's context of {model_config.max_position_embeddings}"
+        )
+    collate = functools.partial(
+        rows.collate_trees,
+        prompt_length=prompt_length,
+        completion_length=config.data.completion_length,
+        sides=len(examples[0].completions),
+        pad_id=data.tokenizer.pad_id,
+    )
+    return zip(
+        *(
+            pipeline.evaluation_batches(
+                [rows.with_prefix(e, prefix, data.tokenizer.bos_id) for e in examples],
+                batch_size=config.data.batch_size,
+                collate=collate,
+                **by_process,
+            )
+            for prefix in prefixes
+        ),
+        strict=True,
+    )
+
+
+def stored_tables(
+    config, workdir: Path, names, needs, model, params, data, device_mesh, by_process
+) -> dict[str, dict[str, stored_reference.Table]]:
+    """What the starting model says once of all examples: {"train": {batch key: table}, "eval": {...}}."""
+    logps = stored_reference.token_logps(
+        model, params, chunk_size=config.training.vocabulary_chunk or None, temperature=config.training.temperature
+    )
+    tables: dict[str, dict] = {"train": {}, "eval": {}}
+
+    def fill(key: str, file: str, what: str, score, batches_of) -> None:
+        for split, examples in (("train", data.train), ("eval", data.evaluation)):
+            if examples:
+                tables[split][key] = stored_reference.load_or_score(
+                    workdir / f"{file}_{split}.npz", score, batches_of(examples), {e.id for e in examples},
+                    device_mesh, what,
+                )  # fmt: skip
+
+    if config.precompute_reference:
+        beyond = (needs.policy & statistics.pairwise_names()) | (
+            needs.frozen.get("reference", frozenset()) - {"token_logps"}
+        )
+        if beyond:
+            raise ValueError(f"config.precompute_reference: log-probs alone cannot serve {', '.join(sorted(beyond))}")
+        if "reference" not in needs.models:
+            raise ValueError("config.precompute_reference: no kernel of this objective asks for a reference")
+
+        def plain(examples):
+            batches = pipeline.evaluation_batches(
+                examples, batch_size=config.data.batch_size, collate=data.collate, **by_process
+            )
+            return ((batch,) for batch in batches)
+
+        fill("reference_token_logps", "reference", "reference log-probs", logps, plain)
+
+    reads_rewards = any(statistics.parse(name).statistic == "token_rewards" for name in names)
+    if any(config.data.revision_prompts.values()) and not reads_rewards:
+        raise ValueError("config.data.revision_prompts: no kernel of this objective asks for token_rewards")
+    if reads_rewards:
+        revised = functools.partial(revised_batches, config, data, model.config, **by_process)
+        fill("token_rewards", "token_rewards", "token rewards", stored_reference.token_rewards(logps), revised)
+    return tables
 
 
 def build_model(config: ConfigDict, vocab_size: int) -> tuple[decoder.Model, dict | None]:

@@ -23,7 +23,8 @@ class Row:
     hyper: hyperparameters of the generic tests, chosen so that every term of the loss is alive.
     out_of_range: (hyperparameter, value, the interval that the message must state).
     hidden: for each maskable argument, from the inputs to a bool array that is True where it must not be looked at.
-    per: "example", "token", or "state" for an update of a method's state.
+    per: "example", "token", or "state" for an update of a method's state (or another value of the whole batch).
+    size: shape of the result if per is "state".
     shared: arguments without a batch axis.
     loss: the function under test if it is not the public object itself.
     pinned: from (inputs, hyperparameters) to the loss with all that is held fixed inside it frozen at those inputs, for
@@ -42,6 +43,7 @@ class Row:
     out_of_range: tuple[tuple[str, float, str], ...] = ()
     hidden: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     per: str = "example"
+    size: tuple[int, ...] = (3,)
     shared: tuple[str, ...] = ()
     loss: Callable | None = None
     pinned: Callable | None = None
@@ -68,7 +70,7 @@ class Row:
         return {k: v if k in self.shared else v[rows] for k, v in tree.items()}
 
     def shape(self) -> tuple[int, ...]:
-        return {"example": (B,), "token": (B, T), "state": (3,)}[self.per]
+        return {"example": (B,), "token": (B, T), "state": self.size}[self.per]
 
 
 def pair(rng, size=B):

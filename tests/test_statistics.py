@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from alignment import statistics
+from alignment.data import rows
+from alignment.models import decoder
 
-NAMES = ("token_logps", "token_entropies", "token_kls", "token_forward_kls", "token_jsds")
+NAMES = ("token_logps", "token_entropies", "token_collision_probs", "token_kls", "token_forward_kls", "token_jsds")
 
 
 def problem(seed, shape=(2, 3, 4), width=5, vocabulary=37, scale=1.0):
@@ -38,6 +40,7 @@ def written_out(hidden, head, targets, mask, reference_hidden, reference_head, t
     out = {
         "token_logps": jnp.take_along_axis(lp, targets[..., None], -1)[..., 0],
         "token_entropies": -(p * lp).sum(-1),
+        "token_collision_probs": (p * p).sum(-1),
         "token_kls": (p * (lp - lq)).sum(-1),
         "token_forward_kls": (q * (lq - lp)).sum(-1),
         "token_jsds": 0.5 * (p * (lp - m) + q * (lq - m)).sum(-1),
@@ -112,10 +115,11 @@ def test_what_stands_behind_the_mask_changes_neither_value_nor_gradient(garbage)
 
 def test_uniform_logits_give_log_vocabulary():
     hidden, head, targets, mask, _, _ = problem(3)
-    names = ("token_logps", "token_entropies")
+    names = ("token_logps", "token_entropies", "token_collision_probs")
     out = statistics.token_statistics(names, 0 * hidden, head, targets, mask, chunk_size=10)
     np.testing.assert_allclose(out["token_logps"][mask], -np.log(37), rtol=1e-6)
     np.testing.assert_allclose(out["token_entropies"][mask], np.log(37), rtol=1e-6)
+    np.testing.assert_allclose(out["token_collision_probs"][mask], 1 / 37, rtol=1e-6)
 
 
 def test_huge_logits_stay_finite_in_value_and_gradient():
@@ -178,6 +182,10 @@ def test_no_array_of_batch_time_vocabulary_exists_forward_or_backward(names):
         ("lengths", ("batch", "", "lengths")),
         ("chosen_rewards", ("head", "chosen", "rewards")),
         ("rewards", ("label", "", "rewards")),
+        ("chosen_token_scores", ("head", "chosen", "token_scores")),
+        ("token_scores", ("head", "", "token_scores")),
+        ("rejected_token_rewards", ("batch", "rejected", "token_rewards")),
+        ("reference_chosen_token_collision_probs", ("reference", "chosen", "token_collision_probs")),
         ("annotator_ids", ("label", "", "annotator_ids")),
         ("state", ("state", "", "state")),
     ],
@@ -209,3 +217,76 @@ def test_missing_reference_and_other_vocabulary_are_refused():
         statistics.token_statistics(("token_kls",), hidden, head, targets, mask)
     with pytest.raises(ValueError, match="vocabularies differ: 37 and 36"):
         statistics.token_statistics(("token_kls",), hidden, head, targets, mask, r_hidden, r_head[:-1])
+
+
+def _rows(kind):
+    """Batches of both layouts, with completions of one token among them."""
+    rng = np.random.default_rng(0)
+
+    def example(number, lengths):
+        draw = lambda n: rng.integers(1, 30, n).astype(np.int32)  # noqa: E731
+        return rows.Tokenized(number, draw(int(rng.integers(1, 5))), tuple(draw(n) for n in lengths))
+
+    if kind == "pairs":
+        pairs = [example(i, lengths) for i, lengths in enumerate([(1, 4), (3, 1), (2, 2)])]
+        return rows.collate_trees(pairs, prompt_length=4, completion_length=5, sides=2)
+    packed = rows.pack([example(i, (n,)) for i, n in enumerate([1, 3, 1, 2, 4])], 12)
+    return rows.collate_packed(packed, length=12)
+
+
+@pytest.mark.parametrize("kind", ["pairs", "packed"])
+def test_completion_columns_are_where_the_tokens_themselves_stand(kind):
+    batch = _rows(kind)
+    columns = np.asarray(statistics.completion_columns(batch))
+    mask = batch["mask"]
+    at = np.stack([row[c] for row, c in zip(batch["tokens"], columns, strict=True)])
+    np.testing.assert_array_equal(at[mask], batch["targets"][mask])
+    np.testing.assert_array_equal(columns[~mask], 0)
+    predicted_from = np.asarray(batch["predict_from"])
+    assert (columns[mask] > predicted_from[mask]).all()
+
+
+@pytest.mark.parametrize("kind", ["pairs", "packed"])
+def test_token_scores_read_the_head_at_the_token_itself(kind):
+    batch = _rows(kind)
+    config = decoder.DecoderConfig(
+        vocab_size=32, hidden_size=8, intermediate_size=8, num_layers=1, num_heads=2, reward_heads=1
+    )
+    model = decoder.build(config)
+    params = model.init(jax.random.key(0))
+    params["reward_head"] = jax.random.normal(jax.random.key(1), (8, 1))
+    sides = ("chosen", "rejected") if kind == "pairs" else ("",)
+    names = [f"{s}_token_scores" if s else "token_scores" for s in sides]
+    needs = statistics.needs_of(names)
+    assert needs.head == {"token_scores"} and not needs.policy and not needs.models
+
+    def scores(params):
+        computed = statistics.compute(needs, model, params, {}, batch)
+        return jnp.stack([statistics.deliver(n, sides, computed, batch) for n in names], axis=1)
+
+    hidden, _ = model.hidden(params, batch["tokens"], batch["positions"], batch["segment_ids"])
+    got = scores(params)
+    for b, s, t in np.argwhere(batch["mask"]):
+        column = t if kind == "packed" else 4 + 5 * s + t
+        np.testing.assert_allclose(got[b, s, t], hidden[b, column] @ params["reward_head"][:, 0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(np.asarray(got)[~batch["mask"]], 0.0)
+    gradient = jax.grad(lambda p: scores(p).sum())(params)
+    assert np.abs(gradient["reward_head"]).max() > 0 and np.abs(gradient["embedding"]).max() > 0
+    chex.assert_tree_all_finite(gradient)
+
+
+def test_stored_token_rewards_are_delivered_by_side_and_are_zero_behind_the_mask():
+    batch = _rows("pairs")
+    batch["token_rewards"] = np.where(batch["mask"], 0.25, np.nan).astype(np.float32)
+    got = statistics.deliver("rejected_token_rewards", ("chosen", "rejected"), {}, batch)
+    np.testing.assert_array_equal(got, np.where(batch["mask"][:, 1], 0.25, 0.0))
+    with pytest.raises(ValueError, match=r"rejected_token_rewards.*config.data.revision_prompts"):
+        statistics.check_available("rejected_token_rewards", ("chosen", "rejected"), (), "treg")
+
+
+def test_collision_probability_is_one_over_the_number_of_equally_likely_tokens():
+    """Of 37 tokens 4 share all the mass."""
+    hidden, targets = jnp.ones((1, 1)), jnp.zeros(1, jnp.int32)
+    head = jnp.where(jnp.arange(37) < 4, 50.0, -50.0)[:, None]
+    out = statistics.token_statistics(("token_collision_probs",), hidden, head, targets, chunk_size=5)
+    np.testing.assert_allclose(out["token_collision_probs"], 0.25, rtol=1e-6)

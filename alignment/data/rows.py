@@ -201,6 +201,13 @@ def _end_once(ids: list[int], tokenizer: Tokenizer) -> list[int]:
     return [*ids, tokenizer.eos_id]
 
 
+def with_prefix(example: Tokenized, prefix: Sequence[int], bos_id: int | None) -> Tokenized:
+    """The example with more tokens before its prompt, but after the prompt's begin token."""
+    first = int(example.prompt[0] == bos_id)
+    prompt = [*example.prompt[:first], *prefix, *example.prompt[first:]]
+    return dataclasses.replace(example, prompt=np.asarray(prompt, np.int32))
+
+
 def _check_uniform(examples: Sequence[Example]) -> None:
     """A batch has a key for all rows or for none, and one number of sides."""
     if not examples:

@@ -4,8 +4,6 @@ A config names a kernel by its name here. Reductions live in `alignment.losses.r
 `alignment.losses.links`, margins in `alignment.losses.margins`; this namespace (`__all__`) holds kernels only.
 """
 
-from alignment.losses.distribution_matching import exo, infonca, nca
-from alignment.losses.distributional import aot_paired, aot_unpaired
 from alignment.losses.anchored import (
     apo_down,
     apo_zero,
@@ -15,17 +13,34 @@ from alignment.losses.anchored import (
     nca_pair,
     sft_dpo,
 )
+from alignment.losses.distribution_matching import (
+    exo,
+    infonca,
+    nca,
+)
+from alignment.losses.distributional import (
+    aot_paired,
+    aot_unpaired,
+)
 from alignment.losses.divergences import (
     exo_pair,
     f_dpo,
     f_dpo_jensen_shannon,
 )
+from alignment.losses.dynamic_beta import (
+    beta_dpo,
+    beta_dpo_sampling_weights,
+    beta_dpo_stats,
+)
 from alignment.losses.label_noise import (
     lcpo,
+    lcpo_cpo,
     lcpo_eta_update,
+    lcpo_ipo,
     lcpo_loss,
     lcpo_posterior,
     lcpo_preference_probability,
+    lcpo_simpo,
 )
 from alignment.losses.listwise import (
     lipo_lambda,
@@ -36,7 +51,7 @@ from alignment.losses.listwise import (
     lipo_pointwise_sigmoid,
     lipo_softmax,
     rrhf_list,
-from alignment.losses.listwise import lipo_lambda
+)
 from alignment.losses.pair_links import (
     discopop,
     robust_dpo,
@@ -57,9 +72,6 @@ from alignment.losses.preference import (
     implicit_reward,
     ipo,
     ipo_length_normalized,
-    position_kl,
-    tdpo1,
-    tdpo2,
 )
 from alignment.losses.reference_free import (
     alpha_po,
@@ -73,8 +85,36 @@ from alignment.losses.reference_free import (
     tpo,
     tpo_l,
 )
-from alignment.losses.reward_modeling import bt_reward_loss, bt_reward_margin_loss
-from alignment.losses.supervised import sft
+from alignment.losses.reward_modeling import (
+    bt_reward_loss,
+    bt_reward_margin_loss,
+)
+from alignment.losses.supervised import (
+    sft,
+)
+from alignment.losses.token_level import (
+    cpl,
+    cpl_kl,
+    ld_dpo,
+    ld_dpo_logp,
+    position_kl,
+    sparse_token_dpo,
+    tdpo1,
+    tdpo2,
+    treg,
+    treg_token_rewards,
+)
+from alignment.losses.unpaired import (
+    bco,
+    bco_delta,
+    bco_udm_weight,
+    kto,
+    kto_kl,
+)
+from alignment.losses.weights import (
+    wpo,
+    wpo_weight,
+)
 
 __all__ = [
     "alpha_po",
@@ -82,18 +122,25 @@ __all__ = [
     "aot_unpaired",
     "apo_down",
     "apo_zero",
+    "bco",
+    "bco_delta",
     "bco_pair",
+    "bco_udm_weight",
+    "beta_dpo",
+    "beta_dpo_sampling_weights",
+    "beta_dpo_stats",
     "bt_reward_loss",
     "bt_reward_margin_loss",
     "cal_dpo",
     "cdpo",
+    "cpl",
+    "cpl_kl",
     "cpo",
-    "dpo",
-    "exo",
     "discopop",
     "dpo",
     "dpo_gamma",
     "dpop",
+    "exo",
     "exo_pair",
     "f_dpo",
     "f_dpo_jensen_shannon",
@@ -103,11 +150,18 @@ __all__ = [
     "infonca",
     "ipo",
     "ipo_length_normalized",
+    "kto",
+    "kto_kl",
     "lcpo",
+    "lcpo_cpo",
     "lcpo_eta_update",
+    "lcpo_ipo",
     "lcpo_loss",
     "lcpo_posterior",
     "lcpo_preference_probability",
+    "lcpo_simpo",
+    "ld_dpo",
+    "ld_dpo_logp",
     "length_normalized_dpo",
     "length_regularized_dpo",
     "lipo_lambda",
@@ -118,25 +172,28 @@ __all__ = [
     "lipo_pointwise_sigmoid",
     "lipo_softmax",
     "nca",
+    "nca_pair",
     "orpo",
     "orpo_odds_ratio",
     "position_kl",
+    "robust_dpo",
     "rrhf",
     "rrhf_list",
-    "sft",
-    "simpo",
-    "slic_hf",
-    "slic_hf_target",
-    "nca_pair",
-    "position_kl",
-    "robust_dpo",
     "rso_hinge",
     "rso_hinge_norm",
     "rso_sigmoid_norm",
     "sft",
     "sft_dpo",
+    "simpo",
+    "slic_hf",
+    "slic_hf_target",
+    "sparse_token_dpo",
     "tdpo1",
     "tdpo2",
     "tpo",
     "tpo_l",
+    "treg",
+    "treg_token_rewards",
+    "wpo",
+    "wpo_weight",
 ]

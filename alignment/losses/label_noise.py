@@ -9,18 +9,20 @@ right as a latent variable. With base losses l(w, l) for the observed order of a
     eta_k <- (1 - alpha) eta_k + alpha mean(w)     M-step, annotator reliability, over the batch's pairs of annotator k
 
 All in logits: p saturates in float32 long before log-ratios of 1e4, its logit never does. Within a step, w comes from
-the parameters and the eta of before the step; then the parameters move, then eta. `lcpo` is the method on top of DPO;
-the four functions put it on any base loss that can be evaluated for both orders.
+the parameters and the eta of before the step; then the parameters move, then eta. `lcpo` is the method on top of DPO,
+`lcpo_ipo`, `lcpo_simpo` and `lcpo_cpo` are the method on top of those; the four functions put it on any base loss that
+can be evaluated for both orders.
 """
 
+import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from alignment import checks
-from alignment.losses import links
-from alignment.losses.preference import dpo
+from alignment.losses import links, margins
 from alignment.losses.stateful import StatefulKernel
 
 Array = jax.Array
@@ -150,20 +152,61 @@ class LcpoState(NamedTuple):
     eta: Array
 
 
-def _check_hyperparameters(beta, num_annotators, eta_0, alpha) -> None:
-    checks.number("beta", beta, 0.0)
+def _check_reliability(num_annotators, eta_0, alpha) -> None:
     checks.positive_integer("num_annotators", num_annotators)
     checks.number("eta_0", eta_0, 0.0, 1.0)
     checks.number("alpha", alpha, 0.0, 1.0, closed="right")
 
 
-def _init(*, beta: float = 0.1, num_annotators: int = 1, eta_0: float = 0.9, alpha: float = 0.1) -> LcpoState:
-    """Every annotator starts at reliability eta_0, in (0, 1)."""
-    _check_hyperparameters(beta, num_annotators, eta_0, alpha)
-    return LcpoState(eta=jnp.full((num_annotators,), eta_0, jnp.float32))
+def _weighted_orders(
+    logits: Array, annotator_ids: Array, state: LcpoState, *, num_annotators: int, eta_0: float, alpha: float
+) -> tuple[Array, dict[str, Array]]:
+    """E-step and loss of the policy, given logit p = l(l, w) - l(w, l) of the base loss."""
+    _check_reliability(num_annotators, eta_0, alpha)
+    checks.integers(annotator_ids=annotator_ids)
+    checks.same_shape(policy_chosen_logps=logits, annotator_ids=annotator_ids)
+    (eta,) = checks.floats(eta=state.eta)
+    if eta.shape != (num_annotators,):
+        raise AssertionError(f"state.eta must have shape ({num_annotators},), got {eta.shape}")
+    reliabilities = eta.at[_known(annotator_ids, num_annotators)].get(mode="fill", fill_value=jnp.nan)
+    observed = jnp.zeros_like(logits)  # only the difference of the two orders counts
+    posteriors = lcpo_posterior(observed, logits, reliabilities.astype(logits.dtype))
+    return lcpo_loss(observed, logits, posteriors), {"posteriors": posteriors, "annotator_ids": annotator_ids}
 
 
-def _loss(
+def _method(loss: Callable) -> StatefulKernel:
+    """LCPO around a base: `loss` has the base's hyperparameters and num_annotators, eta_0 and alpha; all of them become
+    those of `init` and `update` too, with the same defaults."""
+    parameters = inspect.signature(loss).parameters.values()
+    hyper = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+    def init(**settings) -> LcpoState:
+        """Every annotator starts at reliability eta_0, in (0, 1)."""
+        bound = init.__signature__.bind(**settings)
+        bound.apply_defaults()
+        size, eta_0 = bound.arguments["num_annotators"], bound.arguments["eta_0"]
+        _check_reliability(size, eta_0, bound.arguments["alpha"])
+        return LcpoState(eta=jnp.full((size,), eta_0, jnp.float32))
+
+    def update(state: LcpoState, aux: dict[str, Array], **settings) -> LcpoState:
+        """One step of `lcpo_eta_update` with the aux of the whole batch."""
+        bound = update.__signature__.bind(state, aux, **settings)
+        bound.apply_defaults()
+        given = bound.arguments
+        _check_reliability(given["num_annotators"], given["eta_0"], given["alpha"])
+        eta = lcpo_eta_update(
+            state.eta, aux["posteriors"], aux["annotator_ids"], alpha=given["alpha"], axis_name=given["axis_name"]
+        )
+        return LcpoState(eta=eta.astype(state.eta.dtype))
+
+    positional = [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in ("state", "aux")]
+    axis_name = inspect.Parameter("axis_name", inspect.Parameter.KEYWORD_ONLY, default=None)
+    init.__signature__ = inspect.Signature(hyper)
+    update.__signature__ = inspect.Signature([*positional, *hyper, axis_name])
+    return StatefulKernel(init=init, loss=loss, update=update)
+
+
+def _dpo_loss(
     policy_chosen_logps: Array,
     policy_rejected_logps: Array,
     reference_chosen_logps: Array,
@@ -200,38 +243,149 @@ def _loss(
 
     Paper: Cao et al., 2025, arXiv 2509.24159, mini-batch form. The authors' code was not available.
     """
-    _check_hyperparameters(beta, num_annotators, eta_0, alpha)
-    observed = dpo(
-        policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps, beta=beta
+    checks.number("beta", beta, 0.0)
+    h = margins.log_ratio(
+        policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps, beta=1.0
     )
-    swapped = dpo(
-        policy_rejected_logps, policy_chosen_logps, reference_rejected_logps, reference_chosen_logps, beta=beta
-    )
-    checks.integers(annotator_ids=annotator_ids)
-    checks.same_shape(policy_chosen_logps=policy_chosen_logps, annotator_ids=annotator_ids)
-    (eta,) = checks.floats(eta=state.eta)
-    if eta.shape != (num_annotators,):
-        raise AssertionError(f"state.eta must have shape ({num_annotators},), got {eta.shape}")
-    reliabilities = eta.at[_known(annotator_ids, num_annotators)].get(mode="fill", fill_value=jnp.nan)
-    posteriors = lcpo_posterior(observed, swapped, reliabilities.astype(observed.dtype))
-    return lcpo_loss(observed, swapped, posteriors), {"posteriors": posteriors, "annotator_ids": annotator_ids}
+    return _weighted_orders(beta * h, annotator_ids, state, num_annotators=num_annotators, eta_0=eta_0, alpha=alpha)
 
 
-def _update(
+def _ipo_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    reference_chosen_logps: Array,
+    reference_rejected_logps: Array,
+    annotator_ids: Array,
     state: LcpoState,
-    aux: dict[str, Array],
+    *,
+    tau: float = 0.1,
+    num_annotators: int = 1,
+    eta_0: float = 0.9,
+    alpha: float = 0.1,
+) -> tuple[Array, dict[str, Array]]:
+    """LCPO on IPO: -w log p - (1 - w) log(1 - p), p = s(2 h / tau), w its posterior under the annotator's reliability.
+
+    (h + 1 / (2 tau))^2 - (h - 1 / (2 tau))^2 is 2 h / tau. p is a surrogate, as IPO is no likelihood: what is trained
+    is logistic in h, with no finite target, even where every label is trusted.
+
+    Args:
+      policy_chosen_logps, policy_rejected_logps: summed log-probs under the policy. Trained.
+      reference_chosen_logps, reference_rejected_logps: the same under the reference. Held fixed.
+      annotator_ids: integer id of each pair's annotator; all 0 when unknown.
+      state: from `lcpo_ipo.init` or `lcpo_ipo.update`. Held fixed.
+      tau: of `ipo`, in (0, inf).
+      num_annotators, eta_0, alpha: as in `lcpo`.
+
+    Shapes: log-probs and ids `[...]`, usually `[B]`; state.eta `[num_annotators]`; values float32 `[...]`, in nats; aux
+    holds `posteriors` and `annotator_ids`, `[...]`.
+
+    Raises:
+      AssertionError: shapes do not agree, log-probs not floating, ids not integer.
+      ValueError: a static hyperparameter out of range.
+
+    Paper: Cao et al., 2025, arXiv 2509.24159, mini-batch form.
+    """
+    checks.number("tau", tau, 0.0)
+    h = margins.log_ratio(
+        policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps, beta=1.0
+    )
+    return _weighted_orders(2 * h / tau, annotator_ids, state, num_annotators=num_annotators, eta_0=eta_0, alpha=alpha)
+
+
+def _simpo_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    chosen_lengths: Array,
+    rejected_lengths: Array,
+    annotator_ids: Array,
+    state: LcpoState,
+    *,
+    beta: float = 2.0,
+    gamma: float = 0.5,
+    num_annotators: int = 1,
+    eta_0: float = 0.9,
+    alpha: float = 0.1,
+) -> tuple[Array, dict[str, Array]]:
+    """LCPO on SimPO: -w log p - (1 - w) log(1 - p), logit p = log s(D - gamma) - log s(-D - gamma).
+
+    D = beta * (log pi(y_w) / |y_w| - log pi(y_l) / |y_l|) is the length-normalised margin; no reference is needed. Far
+    from 0 the logit is D itself.
+
+    Args:
+      policy_chosen_logps, policy_rejected_logps: summed (not averaged) log-probs under the policy. Trained.
+      chosen_lengths, rejected_lengths: token counts, integer; 0 counts as 1. Held fixed.
+      annotator_ids: integer id of each pair's annotator; all 0 when unknown.
+      state: from `lcpo_simpo.init` or `lcpo_simpo.update`. Held fixed.
+      beta: in (0, inf).
+      gamma: target margin, in [0, inf); not multiplied by beta.
+      num_annotators, eta_0, alpha: as in `lcpo`.
+
+    Shapes: log-probs, lengths and ids `[...]`, usually `[B]`; state.eta `[num_annotators]`; values float32 `[...]`, in
+    nats; aux holds `posteriors` and `annotator_ids`, `[...]`.
+
+    Raises:
+      AssertionError: shapes do not agree, log-probs not floating, lengths or ids not integer.
+      ValueError: a static hyperparameter out of range.
+
+    Paper: Cao et al., 2025, arXiv 2509.24159, mini-batch form; base: Meng et al., 2024, arXiv 2405.14734.
+    """
+    checks.number("beta", beta, 0.0)
+    checks.number("gamma", gamma, 0.0, closed="left")
+    chosen, rejected = checks.floats(
+        policy_chosen_logps=policy_chosen_logps, policy_rejected_logps=policy_rejected_logps
+    )
+    checks.same_shape(policy_chosen_logps=chosen, chosen_lengths=chosen_lengths, rejected_lengths=rejected_lengths)
+    checks.integers(chosen_lengths=chosen_lengths, rejected_lengths=rejected_lengths)
+    d = beta * (chosen / jnp.maximum(chosen_lengths, 1) - rejected / jnp.maximum(rejected_lengths, 1))
+    logits = links.logistic(-d - gamma) - links.logistic(d - gamma)
+    return _weighted_orders(logits, annotator_ids, state, num_annotators=num_annotators, eta_0=eta_0, alpha=alpha)
+
+
+def _cpo_loss(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    annotator_ids: Array,
+    state: LcpoState,
     *,
     beta: float = 0.1,
     num_annotators: int = 1,
     eta_0: float = 0.9,
     alpha: float = 0.1,
-    axis_name: Any = None,
-) -> LcpoState:
-    """One step of `lcpo_eta_update` with the aux of the whole batch."""
-    _check_hyperparameters(beta, num_annotators, eta_0, alpha)
-    eta = lcpo_eta_update(state.eta, aux["posteriors"], aux["annotator_ids"], alpha=alpha, axis_name=axis_name)
-    return LcpoState(eta=eta.astype(state.eta.dtype))
+) -> tuple[Array, dict[str, Array]]:
+    """LCPO on CPO: -w log p - (1 - w) log(1 - p), p = s((1 + beta) * (log pi(y_w) - log pi(y_l))).
+
+    The base is -log s(beta * d) - log pi(y_w), d the difference of the log-probs: CPO with its likelihood term at
+    weight 1, summed over tokens. Summed log-probs saturate p at once, so that w is soon 0 or 1.
+
+    Args:
+      policy_chosen_logps, policy_rejected_logps: summed log-probs under the policy. Trained.
+      annotator_ids: integer id of each pair's annotator; all 0 when unknown.
+      state: from `lcpo_cpo.init` or `lcpo_cpo.update`. Held fixed.
+      beta: in (0, inf).
+      num_annotators, eta_0, alpha: as in `lcpo`.
+
+    Shapes: log-probs and ids `[...]`, usually `[B]`; state.eta `[num_annotators]`; values float32 `[...]`, in nats; aux
+    holds `posteriors` and `annotator_ids`, `[...]`.
+
+    Raises:
+      AssertionError: shapes do not agree, log-probs not floating, ids not integer.
+      ValueError: a static hyperparameter out of range.
+
+    Paper: Cao et al., 2025, arXiv 2509.24159, mini-batch form; base: Xu et al., 2024, arXiv 2401.08417.
+    """
+    checks.number("beta", beta, 0.0)
+    chosen, rejected = checks.floats(
+        policy_chosen_logps=policy_chosen_logps, policy_rejected_logps=policy_rejected_logps
+    )
+    logits = (1 + beta) * (chosen - rejected)
+    return _weighted_orders(logits, annotator_ids, state, num_annotators=num_annotators, eta_0=eta_0, alpha=alpha)
 
 
-lcpo = StatefulKernel(init=_init, loss=_loss, update=_update)
+lcpo = _method(_dpo_loss)
 """LCPO with base `dpo`; the docstring of `lcpo.loss` has formula, shapes and hyperparameters."""
+lcpo_ipo = _method(_ipo_loss)
+"""LCPO with base `ipo`; see `lcpo_ipo.loss`."""
+lcpo_simpo = _method(_simpo_loss)
+"""LCPO with base SimPO; see `lcpo_simpo.loss`."""
+lcpo_cpo = _method(_cpo_loss)
+"""LCPO with base CPO; see `lcpo_cpo.loss`."""

@@ -1,4 +1,4 @@
-"""Reward heads: a linear map from the hidden state of a completion's last token to n scores (no bias).
+"""Reward heads: a linear map from the hidden state of a token, usually a completion's last, to n scores (no bias).
 
 One head is the reward model of Ouyang et al. (2022), arXiv:2203.02155; several serve many objectives or an ensemble.
 """
@@ -24,10 +24,26 @@ def rewards(params: Params, h: Array, last_index: Array) -> Array:
     Raises:
       ValueError: the parameters have no reward head.
     """
+    return _apply(params, jnp.take_along_axis(h, last_index[..., None], axis=1))
+
+
+def token_scores(params: Params, h: Array) -> Array:
+    """Scores of every column of the rows, f32 [B, L, n], computed in float32 whatever the model's dtype.
+
+    Args:
+      params: with "reward_head" [D, n].
+      h: [B, L, D] hidden states of the rows.
+
+    Raises:
+      ValueError: the parameters have no reward head.
+    """
+    return _apply(params, h)
+
+
+def _apply(params: Params, h: Array) -> Array:
     if "reward_head" not in params:
         raise ValueError("the parameters have no reward_head: set reward_heads >= 1 in the model's config")
-    last = jnp.take_along_axis(h, last_index[..., None], axis=1).astype(jnp.float32)
-    return jnp.matmul(last, params["reward_head"].astype(jnp.float32), precision="highest")
+    return jnp.matmul(h.astype(jnp.float32), params["reward_head"].astype(jnp.float32), precision="highest")
 
 
 def add_reward_heads(

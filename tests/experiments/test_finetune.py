@@ -5,16 +5,13 @@ import os
 import subprocess
 import sys
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_runs
 
 import alignment.losses
-from alignment.data import pipeline
-from alignment.models import decoder
-from alignment.training import checkpoints, mesh, preemption, stored_reference
+from alignment.training import checkpoints, mesh, preemption
 from alignment.training.logging import read_metrics
 from configs import common
 from configs.dpo import get_config as dpo_config
@@ -105,27 +102,6 @@ def test_stored_reference_gives_the_losses_of_the_reference_in_the_step(tmp_path
         assert one[:2] == other[:2]
         np.testing.assert_allclose(one[2], other[2], rtol=1e-5)
     assert (tmp_path / "stored" / "reference_train.npz").exists()
-
-
-def test_stored_reference_of_another_model_is_not_used(tmp_path):
-    model = decoder.build(
-        decoder.DecoderConfig(vocab_size=259, hidden_size=16, intermediate_size=16, num_layers=1, num_heads=2)
-    )
-    config = tiny_runs.dpo(1)
-    data = from_config.load_data(config)
-    batches = pipeline.evaluation_batches(data.train, batch_size=8, collate=data.collate)
-
-    def table(seed):
-        device_mesh = mesh.make_mesh({"data": -1})
-        return stored_reference.load_or_score(
-            tmp_path / "reference.npz", model, model.init(jax.random.key(seed)), batches, {e.id for e in data.train},
-            device_mesh, chunk_size=None, temperature=1.0,
-        )  # fmt: skip
-
-    first, other, again = table(0), table(1), table(1)
-    assert not np.allclose(first[0], other[0])
-    for i in other:
-        np.testing.assert_array_equal(other[i], again[i])
 
 
 def test_a_finished_run_says_its_result_again_and_does_nothing(tmp_path, monkeypatch, capsys):
@@ -311,6 +287,19 @@ CONFIGS = {
     "stored reference for whole distributions": (
         change(precompute_reference=True, objective={"tdpo2": {}}),
         ["config.precompute_reference", "token_forward_kls"],
+    ),
+    "token rewards without prompts": (change(objective={"treg": {}}), ["treg", "config.data.revision_prompts"]),
+    "token rewards with one prompt": (
+        change(objective={"treg": {}}, data={"revision_prompts": {"better": "x"}}),
+        ["config.data.revision_prompts.worse"],
+    ),
+    "token rewards that nobody reads": (
+        change(data={"revision_prompts": {"better": "x", "worse": "y"}}),
+        ["config.data.revision_prompts", "no kernel"],
+    ),
+    "revision prompts beyond the context": (
+        change(objective={"treg": {}}, data={"revision_prompts": {"better": "x" * 600, "worse": "y"}}),
+        ["config.data.revision_prompts", "512"],
     ),
     "stored reference that nobody reads": (
         change(precompute_reference=True, objective={"sft": {"side": "chosen"}}, metrics={}),

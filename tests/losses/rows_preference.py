@@ -1,8 +1,6 @@
 """Rows of the contract suite for alignment.losses.preference."""
 
-import numpy as np
 from contract import (
-    KLS,
     NAN_BETA,
     NEGATIVE_BETA,
     PAIR,
@@ -11,11 +9,7 @@ from contract import (
     ZERO_BETA,
     B,
     Row,
-    T,
-    V,
-    hidden_tokens,
     pair,
-    pair_with_kls,
 )
 
 ROWS = (
@@ -67,31 +61,5 @@ ROWS = (
         hand=((PAIR, {"beta": 0.5, "gamma": 2.0}, [0.178457]),),  # 0.679179^2 * 0.386871
         hyper={"beta": 0.3, "gamma": 0.2},
         out_of_range=(NEGATIVE_BETA, ("gamma", -0.1, "[0, inf)")),
-    ),
-    Row(
-        "tdpo1",
-        pair_with_kls,
-        (*POLICY, "policy_chosen_token_forward_kls", "policy_rejected_token_forward_kls"),
-        hand=(({**PAIR, **KLS}, {"beta": 0.5}, [0.493249]),),  # SeqKL 0.3 and 0.9: softplus(-0.5 * (1.5 - 0.6))
-        hyper={"beta": 0.3},
-        out_of_range=(NEGATIVE_BETA,),
-        hidden={f"policy_{s}_token_forward_kls": hidden_tokens(f"{s}_mask") for s in ("chosen", "rejected")},
-    ),
-    Row(
-        "tdpo2",
-        pair_with_kls,
-        (*POLICY, "policy_rejected_token_forward_kls"),
-        hand=(({**PAIR, **KLS}, {"beta": 0.5, "alpha": 0.5}, [0.437488]),),  # softplus(-0.5 * (1.5 - 0.5 * 0.6))
-        hyper={"beta": 0.3, "alpha": 0.7},
-        out_of_range=(NEGATIVE_BETA, ("alpha", -0.5, "[0, inf)")),
-        hidden={f"policy_{s}_token_forward_kls": hidden_tokens(f"{s}_mask") for s in ("chosen", "rejected")},
-    ),
-    Row(
-        "position_kl",
-        lambda rng: {"policy_logits": rng.normal(size=(B, T, V)), "reference_logits": rng.normal(size=(B, T, V))},
-        ("policy_logits",),
-        # policy (1/2, 1/2), reference (1/4, 3/4): log 0.5 / 4 + 3 log 1.5 / 4
-        hand=(({"policy_logits": [[1.0, 1.0]], "reference_logits": [[0.0, np.log(3)]]}, {}, [0.130812]),),
-        per="token",
     ),
 )

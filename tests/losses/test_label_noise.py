@@ -8,14 +8,19 @@ from jax.sharding import AxisType, PartitionSpec
 
 from alignment.losses import (
     cdpo,
+    cpo,
     dpo,
     ipo,
     lcpo,
+    lcpo_cpo,
     lcpo_eta_update,
+    lcpo_ipo,
     lcpo_loss,
     lcpo_posterior,
     lcpo_preference_probability,
+    lcpo_simpo,
     links,
+    simpo,
 )
 from alignment.losses.label_noise import LcpoState
 
@@ -248,3 +253,68 @@ def test_an_unknown_annotator_makes_its_own_pair_nan_and_leaves_the_rest(strange
 def test_a_state_of_another_size_is_rejected():
     with pytest.raises(AssertionError, match=r"state.eta must have shape \(3,\), got \(1,\)"):
         lcpo.loss(*PAIR, IDS, lcpo.init(), num_annotators=3)
+
+
+# ------------------------------------------------------------------------------------------------------ other bases
+
+LENGTHS = (jnp.arange(1, B + 1), jnp.arange(B, 0, -1))
+
+
+def _ipo_orders():
+    return ipo(*PAIR, tau=2.0), ipo(*SWAPPED, tau=2.0)
+
+
+def _simpo_orders():
+    (c, r), (m, n) = PAIR[:2], LENGTHS
+    return simpo(c, r, m, n, beta=2.0, gamma=0.5), simpo(r, c, n, m, beta=2.0, gamma=0.5)
+
+
+def _cpo_orders():
+    c, r = PAIR[:2]
+    return cpo(c, r, beta=BETA), cpo(r, c, beta=BETA)
+
+
+BASES = {
+    "ipo": (lcpo_ipo, PAIR, {"tau": 2.0}, _ipo_orders),
+    "simpo": (lcpo_simpo, (*PAIR[:2], *LENGTHS), {"beta": 2.0, "gamma": 0.5}, _simpo_orders),
+    "cpo": (lcpo_cpo, PAIR[:2], {"beta": BETA}, _cpo_orders),
+}
+each_base = pytest.mark.parametrize("base", BASES)
+
+
+@each_base
+def test_method_on_another_base_is_the_four_functions_on_the_two_orders_of_its_loss(base):
+    method, arrays, hyper, orders = BASES[base]
+    state = LcpoState(jnp.array([0.6, 0.9, 0.7]))
+    values, aux = method.loss(*arrays, IDS, state, num_annotators=3, **hyper)
+    observed, swapped = orders()
+    w = lcpo_posterior(observed, swapped, state.eta[IDS])
+    np.testing.assert_allclose(aux["posteriors"], w, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(values, lcpo_loss(observed, swapped, w), rtol=1e-3, atol=1e-5)
+    after = method.update(state, aux, num_annotators=3, alpha=0.2, **hyper)
+    np.testing.assert_allclose(after.eta, lcpo_eta_update(state.eta, w, IDS, alpha=0.2), rtol=1e-4)
+
+
+@each_base
+def test_coin_flipping_annotators_teach_nothing_on_any_base(base):
+    method, arrays, hyper, _ = BASES[base]
+    state = LcpoState(jnp.full(3, 0.5))
+    loss = lambda c: jnp.sum(method.loss(c, *arrays[1:], IDS, state, num_annotators=3, **hyper)[0])  # noqa: E731
+    np.testing.assert_allclose(jax.grad(loss)(arrays[0]), 0, atol=1e-5)
+
+
+@each_base
+def test_a_method_refuses_hyperparameters_of_another_base(base):
+    method, _, hyper, _ = BASES[base]
+    assert method.init(num_annotators=2, **hyper).eta.shape == (2,)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        method.init(temperature=1.0)
+    with pytest.raises(ValueError, match="eta_0 must lie in"):
+        method.init(eta_0=1.5)
+
+
+def test_cpo_saturates_the_posterior_where_summed_log_probs_are_far_apart():
+    state = LcpoState(jnp.array([0.9]))
+    ids = jnp.zeros(2, jnp.int32)
+    _, aux = lcpo_cpo.loss(jnp.array([-10.0, -60.0]), jnp.array([-60.0, -10.0]), ids, state)
+    np.testing.assert_allclose(aux["posteriors"], [1.0, 0.0], atol=1e-6)

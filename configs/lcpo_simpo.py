@@ -1,0 +1,18 @@
+"""LCPO (Cao et al., 2025, arXiv 2509.24159) on SimPO (Meng et al., 2024, arXiv 2405.14734); 25 % flipped labels.
+
+python -m experiments.finetune --config=configs/lcpo_simpo.py --workdir=runs/lcpo_simpo
+
+Not measured yet.
+"""
+
+from configs import common
+
+
+def get_config():
+    # No metric that reads the reference either: none is kept in memory.
+    config = common.after_sft(
+        {"lcpo_simpo": {"weight": 1.0, "beta": 2.0, "gamma": 0.5, "num_annotators": 4}},
+        {"chosen_logp": {}, "rejected_logp": {}},
+    )
+    config.data.label_noise = 0.25
+    return config

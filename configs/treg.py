@@ -1,0 +1,17 @@
+"""T-REG (Zhou et al., 2024, arXiv 2412.02685): DPO whose token rewards come from two opposite prompts, after SFT.
+
+python -m experiments.finetune --config=configs/treg.py --workdir=runs/treg
+
+Not measured yet.
+"""
+
+from configs import common
+
+
+def get_config():
+    config = common.preference({"treg": {"weight": 1.0, "beta": 0.5, "alpha": 0.25}})
+    # A model that follows instructions is asked to rewrite the answer more (less) helpfully, correctly and concisely;
+    # this one only knows the words of its corpus.
+    config.data.revision_prompts.better = "Be kind. "
+    config.data.revision_prompts.worse = "Be rude. "
+    return config
