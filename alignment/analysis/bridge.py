@@ -84,9 +84,9 @@ def logit_q_decomposition(
 ) -> LogitDecomposition:
     """Reads logits as soft action values of the token-by-token decision process: beta * log pi = Q - V.
 
-    Q = beta * logits and V(s) = beta * logsumexp(logits). With the reward r_t = Q_t - beta * log ref_t - V(s_{t+1}), V = 0 after the last
-    token, the sum of beta * log(pi / ref) over a completion is its return minus V(s_0): what SFT fits to demonstrations
-    is an implicit reward too, and the one that DPO then starts from.
+    Q = beta * logits and V(s) = beta * logsumexp(logits). With the reward r_t = Q_t - beta * log ref_t - V(s_{t+1}),
+    V = 0 after the last token, the sum of beta * log(pi / ref) over a completion is its return minus V(s_0): what SFT
+    fits to demonstrations is an implicit reward too, and the one that DPO then starts from.
 
     Args:
       logits: of the next token at each position.
