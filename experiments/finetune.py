@@ -30,10 +30,10 @@ import alignment.metrics
 from alignment import objective, statistics
 from alignment.data import pipeline
 from alignment.models import decoder, hugging_face
-from alignment.training import checkpoints, mesh, optimizer, preemption, state, step, stored_reference
+from alignment.training import checkpoints, mesh, optimizer, preemption, side_gradients, state, step, stored_reference
 from alignment.training import logging as metrics_log
 from configs import common
-from experiments import from_config, gold_reward
+from experiments import diagnostics, from_config, gold_reward
 from experiments.from_config import say
 
 
@@ -69,8 +69,8 @@ def check_writable(workdir: Path) -> None:
         raise RunStopped(f"--workdir={workdir}: cannot write there: {error.strerror or error}") from error
 
 
-def evaluate(evaluation, params, frozen_params, method_state, batches, table, device_mesh, terms) -> dict[str, float]:
-    """Means over the whole evaluation set: sums and weights added up, divided once."""
+def mean_values(evaluation, params, frozen_params, method_state, batches, table, device_mesh) -> dict[str, float]:
+    """Means over all batches: sums and weights added up, divided once."""
     sums: dict[str, float] = {}
     weights: dict[str, float] = {}
     for batch in batches:
@@ -80,7 +80,12 @@ def evaluate(evaluation, params, frozen_params, method_state, batches, table, de
         for total, part in zip((sums, weights), got, strict=True):
             for key, value in part.items():
                 total[key] = total.get(key, 0.0) + float(value)
-    means = {k: sums[k] / weights[k] if weights[k] else float("nan") for k in sums}
+    return {k: sums[k] / weights[k] if weights[k] else float("nan") for k in sums}
+
+
+def evaluate(terms, *arguments) -> dict[str, float]:
+    """The loss and every metric over the whole evaluation set; `arguments` are those of `mean_values`."""
+    means = mean_values(*arguments)
     loss = sum(t.weight * means[t.name] for t in terms)
     return {"loss": loss} | {k: v for k, v in means.items() if len(terms) > 1 or k != terms[0].name}
 
@@ -133,7 +138,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     # --- objective
     terms = objective.bind(config.objective.to_dict(), alignment.losses, "objective", data.sides, data.columns)
     metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, data.columns)
-    names = objective.names_of((*terms, *metrics))
+    names = objective.names_of((*terms, *metrics)) + diagnostics.names_of(config.diagnostics)
     needs = statistics.needs_of(names)
     if "teacher" in needs.models:
         raise ValueError(
@@ -142,6 +147,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     if needs.reward_head and not config.model.reward_heads:
         raise ValueError("config.model.reward_heads: the objective reads a reward head; set it to 1")
     objective.check_accumulation(terms, config.training.accumulate)
+    diagnostics.check(config, terms, data)
     if unread := sorted(set(data.columns) - {"ids", "valid", *names}):
         say(f"columns of the data that no kernel reads: {', '.join(unread)}")
 
@@ -151,6 +157,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         given = params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {workdir / 'before'}")
     params = from_config.initial_params(model, given, config.seed, device_mesh)
+    scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": config.training.temperature}
     frozen_params, frozen_models, train_table, eval_table = {}, {}, None, None
     if config.precompute_reference:
         beyond = (needs.policy & statistics.pairwise_names()) | (
@@ -165,8 +172,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
             model=model,
             params=params,
             device_mesh=device_mesh,
-            chunk_size=config.training.vocabulary_chunk or None,
-            temperature=config.training.temperature,
+            **scoring,
         )
 
         def table(file: str, examples: list) -> dict:
@@ -182,15 +188,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
 
     # --- optimizer and step
     tx, rate = optimizer.make(config.optimizer, config.training.steps)
-    losses = step.make_losses(
-        model,
-        frozen_models,
-        terms,
-        metrics,
-        data.sides,
-        chunk_size=config.training.vocabulary_chunk or None,
-        temperature=config.training.temperature,
-    )
+    losses = step.make_losses(model, frozen_models, terms, metrics, data.sides, **scoring)
+    if config.training.gradient == "pairwise_normalized":
+        gradient = side_gradients.make_gradient(model, frozen_models, terms, metrics, data.sides, **scoring)
+        make_step = functools.partial(step.make_update, gradient)
+    else:
+        make_step = functools.partial(step.make_step, losses)
     make_state = functools.partial(state.create, optimizer=tx, method_state=objective.initial_states(terms))
     abstract = jax.eval_shape(lambda p: make_state(p, rng=jax.random.key(config.seed + 1)), params)
     shardings = mesh.parameter_sharding(device_mesh, abstract)
@@ -198,7 +201,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     del params
     frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen_params)
     train_step = jax.jit(
-        step.make_step(losses, terms, metrics, data.sides, tx, accumulate=config.training.accumulate),
+        make_step(terms, metrics, data.sides, tx, accumulate=config.training.accumulate),
         in_shardings=(shardings, frozen_shardings, mesh.batch_sharding(device_mesh)),
         out_shardings=(shardings, mesh.replicated(device_mesh)),
         donate_argnums=0,
@@ -206,6 +209,15 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     evaluation = jax.jit(
         step.make_evaluation(losses, terms, metrics, data.sides), out_shardings=mesh.replicated(device_mesh)
     )
+    entanglement, few = None, config.diagnostics.gradient_entanglement
+    if few:
+        entanglement = jax.jit(
+            side_gradients.make_evaluation(model, frozen_models, terms, data.sides, **scoring),
+            out_shardings=mesh.replicated(device_mesh),
+        )
+        few_batches = pipeline.evaluation_batches(
+            data.evaluation[:few], batch_size=config.data.batch_size, collate=data.collate, **by_process
+        )
 
     # --- gold reward before
     result: dict[str, Any] = {"name": name}
@@ -288,10 +300,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
                     log.write(at, values)
             progress.advance(at, tokens, values)
             if evaluation_batches and (at % config.training.eval_every == 0 or at == config.training.steps):
+                models = (train_state.params, frozen_params, train_state.method_state)
                 evaluated, last_evaluation = at, evaluate(
-                    evaluation, train_state.params, frozen_params, train_state.method_state, evaluation_batches,
-                    eval_table, device_mesh, terms,
-                )  # fmt: skip
+                    terms, evaluation, *models, evaluation_batches, eval_table, device_mesh
+                )
+                if entanglement:
+                    last_evaluation |= mean_values(entanglement, *models, few_batches, eval_table, device_mesh)
                 if log:
                     log.write(at, last_evaluation, "eval")
                 began, tokens_since = time.monotonic(), 0
@@ -326,6 +340,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         _, rewards, opponents = sample_gold(model, train_state.params, data.tokenizer)
         result["win_rate_after"] = gold_reward.win_rate(rewards, opponents)
         result["gold_before"], result["gold_after"] = float(rewards_before.mean()), float(rewards.mean())
+    if config.diagnostics.difficulty:
+        result["difficulty"] = diagnostics.write_difficulty(
+            workdir, model, frozen_models, train_state.params, frozen_params, terms, data.sides,
+            (stored_reference.join(b, eval_table) for b in evaluation_batches), device_mesh, **scoring,
+        )  # fmt: skip
     if config.checkpoints.export_hugging_face and not config.model.reward_heads:
         export(workdir / "hugging_face", model.config, train_state.params, data.tokenizer, config.model.hugging_face)
         result["hugging_face"] = str(workdir / "hugging_face")
@@ -364,7 +383,7 @@ def report(result: Mapping[str, Any]) -> None:
             f"{result['win_rate_after']:.3f} after "
             f"(mean gold reward {result['gold_before']:.2f} -> {result['gold_after']:.2f})"
         )
-    for key in ("checkpoint", "metrics", "curves", "hugging_face"):
+    for key in ("checkpoint", "metrics", "curves", "difficulty", "hugging_face"):
         if key in result:
             say(f"  {key:13} {result[key]}")
 

@@ -1,10 +1,11 @@
 """What the exact optimum of DPO ranks first; the accuracies made of it are in tests/test_metrics.py."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alignment import analysis
+from alignment import analysis, losses
 
 
 def draw(size=100):
@@ -29,11 +30,7 @@ def test_the_optimum_gives_the_raters_proportion_back(beta):
 
 
 def test_it_is_where_the_population_dpo_loss_is_flat():
-    """Half of the raters' gradients one way and half the other: alpha * d(margin) of the label, 1 - alpha of the flip."""
-    import jax
-
-    from alignment import losses
-
+    """There the share alpha of the raters pulls as hard one way as the share 1 - alpha the other."""
     chosen, rejected, alpha = draw()
     ratio = analysis.idealized_log_ratio(chosen, rejected, alpha, beta=0.5)
 
