@@ -3,7 +3,8 @@
     python -m experiments.finetune --config=configs/dpo.py --workdir=DIR [--config.objective.dpo.beta=0.2 ...]
 
 The same command resumes a run that was stopped or killed. WORKDIR receives checkpoints/, metrics.jsonl, tensorboard/,
-curves.png and, at the end, hugging_face/ (a checkpoint that transformers loads) and result.json (what was printed).
+curves.png and, at the end, hugging_face/ (a checkpoint that transformers loads) and result.json (what was printed);
+with config.diagnostics.difficulty also difficulty.jsonl and difficulty.png.
 """
 
 from __future__ import annotations

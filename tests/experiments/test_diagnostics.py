@@ -1,4 +1,4 @@
-"""`config.diagnostics` and `config.training.gradient` in whole runs of the script: what they write, what they refuse."""
+"""`config.diagnostics` and `config.training.gradient` in whole runs: what they write, what they refuse."""
 
 import json
 
@@ -70,7 +70,7 @@ def test_difficulty_has_every_evaluation_pair_with_its_theorem(tmp_path, precomp
         np.testing.assert_allclose(np.mean([line[key] for line in lines]), row[name], rtol=1e-5)
 
 
-def test_difficulty_brings_the_reference_that_the_objective_does_not_ask_for(tmp_path):
+def test_difficulty_needs_the_beta_of_a_term(tmp_path):
     settings = config(difficulty=True)
     settings.objective = {"cross": {"kernel": "sft", "side": "chosen"}}
     with pytest.raises(ValueError, match=r"config\.diagnostics\.difficulty: no term of the objective has a beta"):
