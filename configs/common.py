@@ -17,6 +17,7 @@ def base() -> ConfigDict:
     config.distributed = False  # True: jax.distributed.initialize() first, one process per host
     config.before = ConfigDict()  # the run whose trained parameters this one starts from, a whole config but for the
     # model, mesh, seed and tokenizer, which are this one's; empty: none
+    config.before_workdir = ""  # where that run is kept; "": WORKDIR/before. Several runs may start from one
 
     config.data = ConfigDict()
     config.data.source = "corpus"  # "corpus" (generated), *.jsonl, *.parquet, a TFDS directory or tfds:NAME

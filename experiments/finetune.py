@@ -10,13 +10,14 @@ with config.diagnostics.difficulty also difficulty.jsonl and difficulty.png.
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import functools
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 from absl import logging as absl_logging
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict, config_flags
 
 import alignment.losses
@@ -42,22 +44,45 @@ class RunStopped(RuntimeError):
     """The run cannot go on; the message says why and where the details are."""
 
 
-def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
-    """Runs the config this one starts from (or finds it finished) and returns its parameters on this run's mesh.
-
-    The model, the seed, the mesh and the tokenizer are this run's: both must agree, so they are said once.
-    """
+def config_before(config: ConfigDict) -> ConfigDict:
+    """The config this one starts from, whole. The model, the seed, the mesh and the tokenizer are this run's: both must
+    agree, so they are said once."""
     before = ConfigDict(config.before.to_dict())
     before.seed, before.distributed = config.seed, config.distributed
     before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
     before.model.reward_heads = 0
     before.data.tokenizer = config.data.tokenizer
-    run(before, workdir / "before")
+    return before
+
+
+def run_before(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Runs the config this one starts from, or finds it finished, and returns its result."""
+    directory = before_directory(config, workdir)
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:  # runs that share a beginning: one does it, the others wait
+        if jax.process_index() == 0:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if jax.process_count() > 1:  # no process may look whether it is finished before the first holds the lock
+            multihost_utils.sync_global_devices("before")
+        return run(config_before(config), directory)
+
+
+def before_directory(config: ConfigDict, workdir: Path) -> Path:
+    return Path(config.before_workdir) if config.before_workdir else workdir / "before"
+
+
+def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
+    """The parameters that the finished run `config.before` ended with, on this run's mesh."""
     before_model = decoder.build(dataclasses.replace(model.config, reward_heads=0))
     shapes = jax.eval_shape(before_model.init, jax.random.key(0))
     abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes))
     description = from_config.describe_model(before_model.config)
-    return checkpoints.restore_params(workdir / "before" / "checkpoints", abstract, description)
+    return checkpoints.restore_params(before_directory(config, workdir) / "checkpoints", abstract, description)
+
+
+def gold_settings(config: ConfigDict) -> tuple:
+    """What decides the samples that are scored: a run that begins where another ended has that one's samples."""
+    return (config.gold.to_dict(), *(config.data[k] for k in ("source", "prompt_length", "completion_length")))
 
 
 def check_writable(workdir: Path) -> None:
@@ -91,10 +116,13 @@ def evaluate(terms, *arguments) -> dict[str, float]:
     return {"loss": loss} | {k: v for k, v in means.items() if len(terms) > 1 or k != terms[0].name}
 
 
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def run(
+    config: ConfigDict, workdir: Path, on_evaluation: Callable[[int, Mapping[str, float]], None] | None = None
+) -> dict[str, Any]:
     """One run from data to checkpoint; returns what it prints at the end. A SIGTERM saves and exits with 0.
 
-    A run that has finished under the same config is not done again: it only says what came out.
+    A run that has finished under the same config is not done again: it only says what came out. `on_evaluation` is
+    called with the step and the metrics of each evaluation; what it raises ends the run.
     """
     common.check_keys(config, common.base())
     common.check_numbers(config)
@@ -102,7 +130,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         report(result)
         return result
     with preemption.StopOnSignal() as stop:
-        return _run(config, workdir, stop)
+        return _run(config, workdir, stop, on_evaluation)
 
 
 def finished(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
@@ -114,7 +142,7 @@ def finished(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
     return stored["result"] if stored["config"] == checkpoints.as_json(config.to_dict()) else None
 
 
-def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> dict[str, Any]:
+def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_evaluation) -> dict[str, Any]:
     name = "+".join(config.objective)
     check_writable(workdir)
 
@@ -155,8 +183,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     # --- model
     model, given = from_config.build_model(config, data.tokenizer.vocab_size)
     if config.before:
+        result_before = run_before(config, workdir)
         given = params_before(config, workdir, model, device_mesh)
-        say(f"{name}: starting from the parameters in {workdir / 'before'}")
+        say(f"{name}: starting from the parameters in {before_directory(config, workdir)}")
     params = from_config.initial_params(model, given, config.seed, device_mesh)
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": config.training.temperature}
     frozen_params, frozen_models, train_table, eval_table = {}, {}, None, None
@@ -230,9 +259,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         completion_length=config.data.completion_length,
         temperature=config.gold.temperature,
     )
-    if with_gold:
-        _, rewards_before, opponents = sample_gold(model, train_state.params, data.tokenizer)
-        result["win_rate_before"] = gold_reward.win_rate(rewards_before, opponents)
+    if with_gold and config.before and gold_settings(config.before) == gold_settings(config):
+        result["win_rate_before"], result["gold_before"] = result_before["win_rate_after"], result_before["gold_after"]
+    elif with_gold:
+        samples = sample_gold(model, train_state.params, data.tokenizer)
+        result["win_rate_before"], result["gold_before"] = samples.win_rate, float(samples.rewards.mean())
 
     # --- restore
     description = {
@@ -259,10 +290,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
 
     # --- loop
     log = metrics_log.MetricsLog(workdir, first) if jax.process_index() == 0 else None
-    progress = metrics_log.Progress(name, config.training.steps, first, config.training.log_every)
+    progress = metrics_log.Progress(name, config.training.steps, first, config.training.log_every) if log else None
     last_evaluation: dict[str, float] = {}
     evaluated = 0
     ids: dict[int, list[int]] = {}  # of the last batches, by step
+    packed = {row[0].id: [e.id for e in row] for row in data.train} if config.data.packed else {}
 
     def check_finite(logs, of: int) -> None:
         count = int(logs["skipped_in_a_row"])
@@ -282,7 +314,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         for at in range(first + 1, config.training.steps + 1):
             batch = stored_reference.join(next(stream), train_table)
             tokens = int((batch["segment_ids"] != 0).sum()) * jax.process_count()
-            ids[at] = batch["ids"].tolist()
+            ids[at] = [i for first in batch["ids"].tolist() for i in packed.get(first, [first])]
             ids.pop(at - config.training.max_skipped_in_a_row - 1, None)
             train_state, logs = train_step(train_state, frozen_params, mesh.put_batch(device_mesh, batch))
             # The step before this one has finished by now or nearly so: looking at it does not hold this one up.
@@ -299,7 +331,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
                 began, tokens_since = time.monotonic(), 0
                 if log:
                     log.write(at, values)
-            progress.advance(at, tokens, values)
+            if progress:
+                progress.advance(at, tokens, values)
             if evaluation_batches and (at % config.training.eval_every == 0 or at == config.training.steps):
                 models = (train_state.params, frozen_params, train_state.method_state)
                 evaluated, last_evaluation = at, evaluate(
@@ -309,6 +342,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
                     last_evaluation |= mean_values(entanglement, *models, few_batches, eval_table, device_mesh)
                 if log:
                     log.write(at, last_evaluation, "eval")
+                if on_evaluation:
+                    on_evaluation(at, last_evaluation)
                 began, tokens_since = time.monotonic(), 0
             stopping = stop.requested()
             if at % config.checkpoints.every == 0 or at == config.training.steps or stopping:
@@ -327,8 +362,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
                 raise SystemExit(0)
         checkpoints.wait(manager)
     finally:
-        progress.close()
         if log:
+            progress.close()
             log.close()
         manager.close()
 
@@ -338,9 +373,15 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.steps))
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
     if with_gold:
-        _, rewards, opponents = sample_gold(model, train_state.params, data.tokenizer)
-        result["win_rate_after"] = gold_reward.win_rate(rewards, opponents)
-        result["gold_before"], result["gold_after"] = float(rewards_before.mean()), float(rewards.mean())
+        samples = sample_gold(model, train_state.params, data.tokenizer)
+        result["win_rate_after"], result["gold_after"] = samples.win_rate, float(samples.rewards.mean())
+        if config.before:
+            start = from_config.initial_params(
+                model, params_before(config, workdir, model, device_mesh), config.seed, device_mesh
+            )
+            result["kl_to_start"] = gold_reward.kl_to_start(
+                model, train_state.params, start, samples, temperature=config.gold.temperature
+            )
     if config.diagnostics.difficulty:
         result["difficulty"] = diagnostics.write_difficulty(
             workdir, model, frozen_models, train_state.params, frozen_params, terms, data.sides,
@@ -362,8 +403,6 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
 def export(directory: Path, model_config, params, tokenizer, source: str) -> None:
     """A directory that transformers loads; the tokenizer's files come along from where the run started."""
     if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
         params = multihost_utils.process_allgather(params, tiled=True)
     if jax.process_index():
         return
@@ -384,21 +423,24 @@ def report(result: Mapping[str, Any]) -> None:
             f"{result['win_rate_after']:.3f} after "
             f"(mean gold reward {result['gold_before']:.2f} -> {result['gold_after']:.2f})"
         )
+    if "kl_to_start" in result:
+        say(f"  KL to where it started, per sampled completion: {result['kl_to_start']:.2f} nats")
     for key in ("checkpoint", "metrics", "curves", "difficulty", "hugging_face"):
         if key in result:
             say(f"  {key:13} {result[key]}")
 
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and figures go; the same one resumes.")
+CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and figures go; the same one resumes.")
 
 
 def main(_) -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)  # orbax tells twenty lines about every checkpoint
+    checkpoints.quieten_writers()
     try:
-        if _CONFIG.value.get("distributed"):
+        if CONFIG.value.get("distributed"):
             mesh.join_processes()
-        run(_CONFIG.value, Path(_WORKDIR.value))
+        run(CONFIG.value, Path(WORKDIR.value))
     except (ValueError, OSError, checkpoints.CheckpointError, RunStopped) as error:
         if os.environ.get("ALIGNMENT_TRACEBACK"):
             raise

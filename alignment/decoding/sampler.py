@@ -1,4 +1,4 @@
-"""Sampling with a key/value cache: one prefill of the prompts, then one token a step until every row has ended.
+"""Sampling with a key/value cache: one prefill of each prompt, then one token a step until every row has ended.
 
 The log-probabilities returned are those of the distribution the token was drawn from, so that a scorer which applies
 the same temperature and truncation to a full forward pass gets the same numbers.
@@ -26,6 +26,7 @@ class Samples(NamedTuple):
     tokens: Array  # i32 [B, T]
     mask: Array  # bool [B, T], True up to and including the end token
     logps: Array  # f32 [B, T]
+    entropies: Array | None = None  # f32 [B, T], of the distribution that each token was drawn from; if asked for
 
 
 def _upper(order: Array, weights: Array, target: Array | float) -> Array:
@@ -42,15 +43,25 @@ def _upper(order: Array, weights: Array, target: Array | float) -> Array:
     return order >= jax.lax.fori_loop(0, 32, refine, jnp.zeros((*order.shape[:-1], 1), jnp.uint32))
 
 
-def truncate(logits: Array, top_k: int | None = None, top_p: Array | float | None = None) -> Array:
-    """Sets the logits outside the top-k and then outside the nucleus to -inf. Ties with the last kept token are kept.
+def truncate(
+    logits: Array,
+    top_k: int | None = None,
+    top_p: Array | float | None = None,
+    min_p: Array | float | None = None,
+) -> Array:
+    """Sets the logits outside the top-k, then outside the nucleus, then below min-p to -inf. Ties with the last kept
+    token are kept.
 
     The nucleus (Holtzman et al. 2020, arXiv:1904.09751) is the smallest set of likeliest tokens with a mass of at least
-    top_p, of the distribution after top-k. At least one token stays.
+    top_p, of the distribution after top-k. min-p (Nguyen et al. 2024, arXiv:2407.01082) drops tokens less than min_p
+    times as likely as the likeliest, which neither of the others ever drops. At least one token stays.
 
     Args:
       logits: f32 [..., V], already divided by the temperature.
     """
+    if min_p is not None:
+        likely = logits >= jnp.max(logits, axis=-1, keepdims=True) + jnp.log(min_p)
+        return jnp.where(likely, truncate(logits, top_k, top_p), -jnp.inf)
     if top_k is None and top_p is None:
         return logits
     # Unsigned integers in the order of the floats: flip all bits of negatives, the sign bit of the others.
@@ -82,52 +93,76 @@ def categorical(rng: Array, logits: Array) -> tuple[Array, Array]:
     return (block * _BLOCK + token).astype(jnp.int32), logit - jax.nn.logsumexp(masses, axis=-1)
 
 
-def _choose(rng, logits, temperature, top_k, top_p):
+def entropy(logits: Array) -> Array:
+    """Entropy in nats of softmax(logits), [..., V] to [...]; an entry of -inf has no part in it."""
+    logps = jax.nn.log_softmax(logits, axis=-1)
+    return -jnp.sum(jnp.where(logps > -jnp.inf, jnp.exp(logps) * logps, 0.0), axis=-1)
+
+
+def _choose(rng, logits, temperature, top_k, top_p, min_p, with_entropies):
     if temperature is None:
         token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        return token, jnp.max(logits, axis=-1) - jax.nn.logsumexp(logits, axis=-1)
-    return categorical(rng, truncate(logits / temperature, top_k, top_p))
+        logp = jnp.max(logits, axis=-1) - jax.nn.logsumexp(logits, axis=-1)
+    else:
+        logits = truncate(logits / temperature, top_k, top_p, min_p)
+        token, logp = categorical(rng, logits)
+    return token, logp, entropy(logits) if with_entropies else jnp.zeros_like(logp)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "max_new_tokens", "top_k", "eos_ids", "pad_id"))
-def _sample(model, params, prompts, prompt_mask, rng, temperature, top_p, *, max_new_tokens, top_k, eos_ids, pad_id):
-    batch, width = prompts.shape
+@functools.partial(
+    jax.jit,
+    static_argnames=("model", "max_new_tokens", "group_size", "top_k", "eos_ids", "pad_id", "with_entropies"),
+)
+def _sample(
+    model, params, prompts, prompt_mask, rng, temperature, top_p, min_p,
+    *, max_new_tokens, group_size, top_k, eos_ids, pad_id, with_entropies,
+):  # fmt: skip
+    width = prompts.shape[1]
     lengths = jnp.sum(prompt_mask, axis=-1, dtype=jnp.int32)
     positions = jnp.maximum(jnp.cumsum(prompt_mask, axis=-1, dtype=jnp.int32) - 1, 0)
     segments = jnp.where(prompt_mask, BRANCHES, 0).astype(jnp.int32)
     is_end = lambda token: functools.reduce(jnp.logical_or, [token == end for end in eos_ids])  # noqa: E731
 
     # The prefill attends within the prompt only; the last token drawn is never fed back, hence one column less.
-    h, cache = model.hidden(params, prompts, positions, segments, init_cache(model.config, batch, width))
+    h, cache = model.hidden(params, prompts, positions, segments, init_cache(model.config, len(prompts), width))
     cache = grow_cache(cache, max_new_tokens - 1)
-    token, logp = _choose(jax.random.fold_in(rng, 0), model.unembed(params, h[:, -1]), temperature, top_k, top_p)
+    last, lengths, cache = jax.tree.map(
+        lambda a: jnp.repeat(a, group_size, axis=0) if a.ndim else a, (h[:, -1], lengths, cache)
+    )
+    batch = len(last)
+    choose = functools.partial(
+        _choose, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, with_entropies=with_entropies
+    )
+    token, logp, spread = choose(jax.random.fold_in(rng, 0), model.unembed(params, last))
     tokens = jnp.full((batch, max_new_tokens), pad_id, jnp.int32).at[:, 0].set(token)
     mask = jnp.zeros((batch, max_new_tokens), bool).at[:, 0].set(True)
     logps = jnp.zeros((batch, max_new_tokens), jnp.float32).at[:, 0].set(logp)
+    spreads = jnp.zeros((batch, max_new_tokens), jnp.float32).at[:, 0].set(spread)
 
     def unfinished(state):
         step, done = state[0], state[2]
         return (step < max_new_tokens) & ~jnp.all(done)
 
     def advance(state):
-        step, token, done, cache, (tokens, mask, logps) = state
+        step, token, done, cache, buffers = state
         h, cache = model.hidden(
             params, token[:, None], (lengths + step - 1)[:, None], jnp.full((batch, 1), BRANCHES, jnp.int32), cache
         )
-        token, logp = _choose(jax.random.fold_in(rng, step), model.unembed(params, h[:, 0]), temperature, top_k, top_p)
+        token, logp, spread = choose(jax.random.fold_in(rng, step), model.unembed(params, h[:, 0]))
         token = jnp.where(done, pad_id, token)
-        columns = (token, ~done, jnp.where(done, 0.0, logp))
+        columns = (token, ~done, jnp.where(done, 0.0, logp), jnp.where(done, 0.0, spread))
         written = tuple(
             jax.lax.dynamic_update_slice(buffer, column[:, None], (0, step))
-            for buffer, column in zip((tokens, mask, logps), columns, strict=True)
+            for buffer, column in zip(buffers, columns, strict=True)
         )
         return step + 1, token, done | is_end(token), cache, written
 
-    state = (jnp.ones((), jnp.int32), token, is_end(token), cache, (tokens, mask, logps))
-    return Samples(*jax.lax.while_loop(unfinished, advance, state)[-1])
+    state = (jnp.ones((), jnp.int32), token, is_end(token), cache, (tokens, mask, logps, spreads))
+    tokens, mask, logps, spreads = jax.lax.while_loop(unfinished, advance, state)[-1]
+    return Samples(tokens, mask, logps, spreads if with_entropies else None)
 
 
-def _check(model, prompts, prompt_mask, max_new_tokens, temperature, top_k, top_p, eos_ids, pad_id):
+def _check(model, prompts, prompt_mask, max_new_tokens, group_size, temperature, top_k, top_p, min_p, eos_ids, pad_id):
     vocabulary = model.config.vocab_size
     if prompts.ndim != 2 or prompts.shape != prompt_mask.shape:
         raise ValueError(
@@ -135,6 +170,8 @@ def _check(model, prompts, prompt_mask, max_new_tokens, temperature, top_k, top_
         )
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be >= 1, got {max_new_tokens}")
+    if group_size < 1:
+        raise ValueError(f"group_size must be >= 1, got {group_size}")
     if prompts.shape[1] + max_new_tokens > model.config.max_position_embeddings:
         raise ValueError(
             f"prompts of {prompts.shape[1]} columns and max_new_tokens={max_new_tokens} exceed the model's context of "
@@ -146,6 +183,8 @@ def _check(model, prompts, prompt_mask, max_new_tokens, temperature, top_k, top_
         raise ValueError(f"top_k must be between 1 and the vocabulary's {vocabulary}, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must be in (0, 1], got {top_p}")
+    if min_p is not None and not 0 <= min_p <= 1:
+        raise ValueError(f"min_p must be in [0, 1], got {min_p}")
     if not eos_ids or not all(0 <= token < vocabulary for token in (*eos_ids, pad_id)):
         raise ValueError(f"eos_id {eos_ids} and pad_id {pad_id} must be tokens below {vocabulary}")
     if isinstance(prompt_mask, jax.core.Tracer) or not getattr(prompt_mask, "is_fully_addressable", True):
@@ -166,26 +205,32 @@ def sample(
     rng: Array,
     *,
     max_new_tokens: int,
+    group_size: int = 1,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    min_p: float | None = None,
     eos_id: int | tuple[int, ...],
     pad_id: int,
+    with_entropies: bool = False,
 ) -> Samples:
-    """Draws one completion per prompt; compiled once per shape, top_k, end tokens and length.
+    """Draws `group_size` completions per prompt; compiled once per shape, group, top_k, end tokens and length.
 
     Args:
       model: as made by `decoder.build` (keep one: a rebuilt model compiles anew).
       prompts: i32 [B, P], left-padded.
       prompt_mask: bool [B, P], True on real tokens; a row's padding may hold any token.
       rng: key; step t draws from fold_in(rng, t).
+      group_size: completions of each prompt; they share its prefill and stand side by side in the result.
       temperature: divides the logits; 0 takes the likeliest token and reports its log-probability at temperature 1
         (that of the point mass would always be 0), top_k and top_p then change nothing.
-      top_k, top_p: see `truncate`; both after the temperature.
+      top_k, top_p, min_p: see `truncate`; all after the temperature.
       eos_id: end token, or several. It may equal pad_id: the mask, not the token, says what counts.
 
+      with_entropies: also returns the entropy of every distribution drawn from.
+
     Returns:
-      Samples of T = max_new_tokens columns.
+      Samples of B * group_size rows and T = max_new_tokens columns; row i * group_size + j is the j-th of prompt i.
 
     Raises:
       ValueError: a setting out of its range, a prompt that is empty or not left-padded, or P + T beyond the context.
@@ -193,7 +238,9 @@ def sample(
     eos_ids = (int(eos_id),) if np.ndim(eos_id) == 0 else tuple(int(token) for token in eos_id)
     prompt_mask = prompt_mask if isinstance(prompt_mask, jax.Array) else np.asarray(prompt_mask)
     prompts, prompt_mask = prompts.astype(np.int32), prompt_mask.astype(bool)
-    _check(model, prompts, prompt_mask, max_new_tokens, temperature, top_k, top_p, eos_ids, pad_id)
+    _check(
+        model, prompts, prompt_mask, max_new_tokens, group_size, temperature, top_k, top_p, min_p, eos_ids, pad_id
+    )  # fmt: skip
     greedy = temperature == 0
     return _sample(
         model,
@@ -203,8 +250,11 @@ def sample(
         rng,
         None if greedy else jnp.float32(temperature),
         None if greedy or top_p is None or top_p == 1 else jnp.float32(top_p),
+        None if greedy or not min_p else jnp.float32(min_p),
         max_new_tokens=max_new_tokens,
+        group_size=int(group_size),
         top_k=None if greedy else top_k,
         eos_ids=eos_ids,
         pad_id=int(pad_id),
+        with_entropies=with_entropies,
     )

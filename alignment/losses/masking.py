@@ -29,3 +29,14 @@ def masked_sum(values: Array, mask: Array) -> Array:
     Shapes: values and mask `[..., T]`; result `[...]`.
     """
     return jnp.sum(keep(values, mask), axis=-1)
+
+
+def log_softmax(values: Array, mask: Array) -> Array:
+    """Log-softmax over the last axis of the values that count; elsewhere a very negative, finite number.
+
+    A row with none has no distribution: what comes back for it means nothing, but is finite, and so is its gradient.
+
+    Shapes: values and mask `[..., K]`; result `[..., K]`.
+    """
+    # Finite, because 0 * -inf would be NaN in an expectation; so far down that the softmax is exactly 0 there.
+    return jax.nn.log_softmax(keep(values, mask, -1e30))

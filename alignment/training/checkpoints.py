@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 import grain
 import jax
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 from orbax.checkpoint import checkpoint_managers
 
 
 class _Manager(ocp.CheckpointManager):
     started: int | None = None  # the step of the last save, for the message of an error that its thread meets later
+
+
+def quieten_writers() -> None:
+    """Orbax' threads log a traceback of what they then re-raise to us; once, in one line of ours, is enough."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        trace = record.exc_info[2] if record.exc_info else None
+        return not any("orbax" in frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace))
+
+    absl_logging.get_absl_handler().addFilter(is_news)
+    logging.getLogger("asyncio").addFilter(is_news)
+    previous = sys.unraisablehook
+
+    def hook(unraisable):
+        # tensorstore answers to the event loop that orbax has closed after the first write that failed.
+        if not isinstance(unraisable.exc_value, RuntimeError) or str(unraisable.exc_value) != "Event loop is closed":
+            previous(unraisable)
+
+    sys.unraisablehook = hook
 
 
 class CheckpointError(RuntimeError):

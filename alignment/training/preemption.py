@@ -6,6 +6,7 @@ import signal
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 
 class StopOnSignal:
@@ -22,8 +23,6 @@ class StopOnSignal:
     def requested(self) -> bool:
         if jax.process_count() == 1:
             return self._signalled
-        from jax.experimental import multihost_utils
-
         return bool(np.any(multihost_utils.process_allgather(np.array(self._signalled))))
 
     def __exit__(self, *_) -> None:

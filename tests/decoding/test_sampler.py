@@ -33,7 +33,7 @@ def draw(params, seed=0, prompts=PROMPTS, mask=MASK, steps=STEPS, eos_id=39, **s
     samples = sampler.sample(
         MODEL, params, prompts, mask, jax.random.key(seed), max_new_tokens=steps, eos_id=eos_id, pad_id=PAD, **settings
     )
-    return sampler.Samples(*(np.asarray(a) for a in samples))
+    return sampler.Samples(*(None if a is None else np.asarray(a) for a in samples))
 
 
 @jax.jit
@@ -57,7 +57,7 @@ def sorted_truncate(logits, top_k, top_p):
 
 
 def rows_without_padding(samples):
-    for prompt, prompt_mask, tokens, mask, logps in zip(PROMPTS, MASK, *samples, strict=True):
+    for prompt, prompt_mask, tokens, mask, logps in zip(PROMPTS, MASK, *samples[:3], strict=True):
         yield prompt[prompt_mask], tokens[mask], logps[mask]
 
 
@@ -248,3 +248,47 @@ def test_categorical_draws_from_the_distribution(vocabulary):
 def test_settings_out_of_range_are_named(params, changes, message):
     with pytest.raises(ValueError, match=message):
         draw(params, **changes)
+
+
+def test_a_group_shares_its_prompt_and_its_members_differ(params):
+    """Row i * group_size + j continues prompt i: scored by full passes, its log-probs are its own."""
+    group = draw(params, group_size=4, temperature=1.3)
+    assert group.tokens.shape == (len(PROMPTS) * 4, STEPS)
+    prompts, mask = np.repeat(PROMPTS, 4, axis=0), np.repeat(MASK, 4, axis=0)
+    whole = np.concatenate([prompts, group.tokens], axis=1)
+    logits = np.asarray(full_logits(params, whole, np.concatenate([mask, group.mask], axis=1)), np.float64)
+    logps = logits[:, PROMPTS.shape[1] - 1 : -1] / 1.3
+    logps = logps - np.log(np.exp(logps).sum(-1, keepdims=True))
+    expected = np.take_along_axis(logps, group.tokens[..., None], axis=-1)[..., 0]
+    np.testing.assert_allclose(group.logps, np.where(group.mask, expected, 0.0), atol=1e-4)
+    for prompt in range(len(PROMPTS)):
+        assert len({tuple(row) for row in group.tokens[4 * prompt : 4 * prompt + 4]}) == 4
+
+
+def test_a_group_of_one_is_the_plain_sample(params):
+    for one, other in zip(draw(params, group_size=1), draw(params), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_entropies_are_those_of_the_distributions_drawn_from(params):
+    settings = {"temperature": 0.7, "top_k": 5}
+    samples = draw(params, with_entropies=True, **settings)
+    whole = np.concatenate([PROMPTS, samples.tokens], axis=1)
+    logits = np.asarray(full_logits(params, whole, np.concatenate([MASK, samples.mask], axis=1)))
+    for row in range(len(PROMPTS)):
+        for step in range(STEPS):
+            kept = sorted_truncate(logits[row, PROMPTS.shape[1] - 1 + step] / 0.7, 5, None)
+            p = np.exp(kept - kept.max()) / np.exp(kept - kept.max()).sum()
+            expected = -np.sum(p[p > 0] * np.log(p[p > 0])) if samples.mask[row, step] else 0.0
+            assert samples.entropies[row, step] == pytest.approx(expected, abs=1e-4)
+    assert draw(params, **settings).entropies is None
+
+
+@pytest.mark.parametrize("min_p", [0.05, 0.5, 1.0])
+def test_min_p_keeps_what_is_likely_enough_beside_the_likeliest(min_p):
+    logits = np.random.default_rng(0).normal(scale=3, size=(4, 50)).astype(np.float32)
+    kept = np.isfinite(np.asarray(sampler.truncate(jnp.asarray(logits), None, 0.9, min_p)))
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    nucleus = np.stack([np.isfinite(sorted_truncate(row, None, 0.9)) for row in logits])
+    np.testing.assert_array_equal(kept, nucleus & (p >= min_p * p.max(-1, keepdims=True) * (1 - 1e-6)))
+    assert kept.any(axis=1).all()

@@ -5,16 +5,20 @@ import os
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_runs
 
 import alignment.losses
-from alignment.training import checkpoints, mesh, preemption
+from alignment.data import pipeline
+from alignment.models import decoder
+from alignment.training import checkpoints, mesh, preemption, stored_reference
 from alignment.training.logging import read_metrics
 from configs import common
-from experiments import finetune
+from configs.dpo import get_config as dpo_config
+from experiments import finetune, from_config
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +105,52 @@ def test_stored_reference_gives_the_losses_of_the_reference_in_the_step(tmp_path
         assert one[:2] == other[:2]
         np.testing.assert_allclose(one[2], other[2], rtol=1e-5)
     assert (tmp_path / "stored" / "reference_train.npz").exists()
+
+
+def test_stored_reference_of_another_model_is_not_used(tmp_path):
+    model = decoder.build(
+        decoder.DecoderConfig(vocab_size=259, hidden_size=16, intermediate_size=16, num_layers=1, num_heads=2)
+    )
+    config = tiny_runs.dpo(1)
+    data = from_config.load_data(config)
+    batches = pipeline.evaluation_batches(data.train, batch_size=8, collate=data.collate)
+
+    def table(seed):
+        device_mesh = mesh.make_mesh({"data": -1})
+        return stored_reference.load_or_score(
+            tmp_path / "reference.npz", model, model.init(jax.random.key(seed)), batches, {e.id for e in data.train},
+            device_mesh, chunk_size=None, temperature=1.0,
+        )  # fmt: skip
+
+    first, other, again = table(0), table(1), table(1)
+    assert not np.allclose(first[0], other[0])
+    for i in other:
+        np.testing.assert_array_equal(other[i], again[i])
+
+
+def test_a_finished_run_says_its_result_again_and_does_nothing(tmp_path, monkeypatch, capsys):
+    config = tiny_runs.dpo(2)
+    first = finetune.run(config, tmp_path)
+    said = capsys.readouterr().out
+    monkeypatch.setattr(from_config, "load_data", lambda config: pytest.fail("the run was done again"))
+    assert finetune.run(config, tmp_path) == first
+    assert capsys.readouterr().out in said
+    config.optimizer.learning_rate = 1e-5  # another run; it must not be answered with this one's result
+    with pytest.raises(pytest.fail.Exception, match="done again"):
+        finetune.run(config, tmp_path)
+
+
+def test_a_finished_stage_before_is_not_done_again_when_the_run_goes_on(tmp_path, monkeypatch):
+    config = tiny_runs.shrink(dpo_config(), 4)
+    stop_after(monkeypatch, 4 + 2)  # of the second stage
+    with pytest.raises(SystemExit):
+        finetune.run(config, tmp_path)
+    monkeypatch.undo()
+    tiny_runs.one_device(monkeypatch)
+    loads = []
+    monkeypatch.setattr(from_config, "load_data", lambda c, load=from_config.load_data: loads.append(c) or load(c))
+    assert finetune.run(config, tmp_path)["steps"] == 4
+    assert [c.data.kind for c in loads] == ["pairs"]
 
 
 def test_micro_batches_give_the_losses_of_the_whole(tmp_path):
@@ -325,6 +375,7 @@ def test_a_truncated_checkpoint_is_named_and_the_one_before_serves(tmp_path):
     for path in (tmp_path / "checkpoints" / "4" / "state").rglob("*"):
         if path.is_file() and path.parent.name == "d":
             os.truncate(path, path.stat().st_size // 2)
+    (tmp_path / "result.json").unlink()  # as if it had been killed just before it was through
     with pytest.raises(checkpoints.CheckpointError) as error:
         finetune.run(config, tmp_path)
     assert "step 4" in str(error.value) and str(tmp_path) in str(error.value) and "\n" not in str(error.value)
@@ -342,10 +393,11 @@ def test_a_work_directory_that_cannot_be_written_is_named(tmp_path):
 
 
 def one_message(done, *words):
-    """Exactly one line of ours, the exit code 1. Orbax logs what its own threads met before, between and after it."""
+    """Exactly one line of ours, the exit code 1, and nobody's traceback."""
     assert done.returncode == 1, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.strip().startswith("error: ")]
     assert len(lines) == 1 and all(w in lines[0] for w in words), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_command_refuses_a_bad_record_in_one_line(tmp_path):

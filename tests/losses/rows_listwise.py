@@ -3,11 +3,31 @@
 import numpy as np
 from contract import NEGATIVE_BETA, Row, hidden_responses, ranked_list
 
+POLICY = ("policy_responses_logps",)
+# Scores 0.25, -0.5 and 0 for beta = 0.5, labelled first, third, second; the fourth response is not there.
+LIST = {
+    "policy_responses_logps": [[-1.0, -2.0, -3.0, np.nan]],
+    "reference_responses_logps": [[-1.5, -1.0, -3.0, np.inf]],
+    "labels": [[1.0, 0.0, 0.5, 9.0]],
+    "responses_mask": [[[True, True], [True, False], [True, False], [False, False]]],
+}
+HIDDEN = {name: hidden_responses for name in ("policy_responses_logps", "reference_responses_logps", "labels")}
+LIPO = {
+    "inputs": ranked_list,
+    "trains": POLICY,
+    "hyper": {"beta": 0.3},
+    "out_of_range": (NEGATIVE_BETA,),
+    "hidden": HIDDEN,
+}
+
+
+def without_reference(rng):
+    return {name: value for name, value in ranked_list(rng).items() if name != "reference_responses_logps"}
+
+
 ROWS = (
     Row(
         "lipo_lambda",
-        ranked_list,
-        ("policy_responses_logps",),
         # scores 0.25 and -0.5, ranks 1 and 2: (1 / log 2 - 1 / log 3) * (2 - 1) * 0.386871; the third is not there
         hand=(
             (
@@ -21,8 +41,53 @@ ROWS = (
                 [0.205992],
             ),
         ),
-        hyper={"beta": 0.3},
-        out_of_range=(NEGATIVE_BETA,),
-        hidden={name: hidden_responses for name in ("policy_responses_logps", "reference_responses_logps", "labels")},
+        **LIPO,
+    ),
+    Row(
+        "lipo_pointwise_mse",
+        hand=((LIST, {"beta": 0.5}, [1.0625]),),  # 0.75^2 + 0.5^2 + 0.5^2
+        **LIPO,
+    ),
+    Row(
+        "lipo_pointwise_sigmoid",
+        hand=((LIST, {"beta": 0.5}, [1.743164]),),  # softplus(-0.25) + softplus(-0.5) + log 2
+        **LIPO,
+    ),
+    Row(
+        "lipo_pairwise_hinge",
+        hand=((LIST, {"beta": 0.5}, [1.5]),),  # leads of 0.75, 0.25 and 0.5: short of 1 by 0.25, 0.75 and 0.5
+        **LIPO,
+    ),
+    Row(
+        "lipo_pairwise_logistic",
+        hand=((LIST, {"beta": 0.5}, [1.436887]),),  # softplus of -0.75, -0.25 and -0.5
+        **LIPO,
+    ),
+    Row(
+        "lipo_list_mle",
+        # first of three, log(1 + e^-0.25 + e^-0.75) = 0.811449; then second of two, softplus(-0.5)
+        hand=((LIST, {"beta": 0.5}, [1.285526]),),
+        **LIPO,
+    ),
+    Row(
+        "lipo_softmax",
+        hand=((LIST, {"beta": 0.5}, [0.894782]),),  # 2/3 * 0.811449 + 1/3 * 1.061449
+        **LIPO,
+    ),
+    Row(
+        "rrhf_list",
+        without_reference,
+        POLICY,
+        # means -0.5, -2 and -3: the third should be a nat ahead of the second and is one behind; 0.5 * 1 for the best
+        hand=(
+            (
+                {name: value for name, value in LIST.items() if name != "reference_responses_logps"},
+                {"lambda_": 0.5},
+                [1.5],
+            ),
+        ),
+        hyper={"lambda_": 0.4},
+        out_of_range=(("lambda_", -0.1, "[0, inf)"),),
+        hidden={name: hidden_responses for name in ("policy_responses_logps", "labels")},
     ),
 )

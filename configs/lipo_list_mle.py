@@ -1,0 +1,15 @@
+"""LiPO, ListMLE (Plackett-Luce) (Liu et al., 2024, arXiv 2402.01878), on ranked lists of four after SFT.
+
+python -m experiments.finetune --config=configs/lipo_list_mle.py --workdir=runs/lipo_list_mle
+
+Not measured yet.
+"""
+
+from configs import common
+
+
+def get_config():
+    config = common.after_sft({"lipo_list_mle": {"weight": 1.0, "beta": 0.05}}, {"token_nll": {"side": "responses"}})
+    config.data.kind = "lists"
+    config.data.batch_size = 16
+    return config

@@ -1,0 +1,17 @@
+"""LiPO, pointwise cross-entropy (Liu et al., 2024, arXiv 2402.01878), on ranked lists of four after SFT.
+
+python -m experiments.finetune --config=configs/lipo_pointwise_sigmoid.py --workdir=runs/lipo_pointwise_sigmoid
+
+Not measured yet.
+"""
+
+from configs import common
+
+
+def get_config():
+    config = common.after_sft(
+        {"lipo_pointwise_sigmoid": {"weight": 1.0, "beta": 0.05}}, {"token_nll": {"side": "responses"}}
+    )
+    config.data.kind = "lists"
+    config.data.batch_size = 16
+    return config
