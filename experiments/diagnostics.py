@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alignment import losses, metrics, objective, statistics
+from alignment.data import pipeline
 from alignment.training import figures, mesh, side_gradients
 from experiments.from_config import Data
 
@@ -35,6 +36,16 @@ def check(config: ConfigDict, terms: tuple[objective.Term, ...], data: Data) -> 
         side_gradients.check_terms(terms, "config.diagnostics.gradient_entanglement")
     if config.diagnostics.difficulty:
         beta_of(terms)
+
+
+def entanglement(
+    config: ConfigDict, model, frozen_models, terms, data: Data, device_mesh, by_process: Mapping[str, int], **scoring
+) -> tuple[Callable, Iterable]:
+    """An evaluation of the pairs' gradients, and the batches of the first pairs of the evaluation set to give it."""
+    evaluation = side_gradients.make_evaluation(model, frozen_models, terms, data.sides, **scoring)
+    few = data.evaluation[: config.diagnostics.gradient_entanglement]
+    batches = pipeline.evaluation_batches(few, batch_size=config.data.batch_size, collate=data.collate, **by_process)
+    return jax.jit(evaluation, out_shardings=mesh.replicated(device_mesh)), batches
 
 
 def beta_of(terms: Iterable[objective.Term]) -> float:

@@ -239,14 +239,10 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     evaluation = jax.jit(
         step.make_evaluation(losses, terms, metrics, data.sides), out_shardings=mesh.replicated(device_mesh)
     )
-    entanglement, few = None, config.diagnostics.gradient_entanglement
-    if few:
-        entanglement = jax.jit(
-            side_gradients.make_evaluation(model, frozen_models, terms, data.sides, **scoring),
-            out_shardings=mesh.replicated(device_mesh),
-        )
-        few_batches = pipeline.evaluation_batches(
-            data.evaluation[:few], batch_size=config.data.batch_size, collate=data.collate, **by_process
+    entanglement = None
+    if config.diagnostics.gradient_entanglement:
+        entanglement, few_batches = diagnostics.entanglement(
+            config, model, frozen_models, terms, data, device_mesh, by_process, **scoring
         )
 
     # --- gold reward before
