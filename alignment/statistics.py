@@ -57,6 +57,7 @@ FROM_BATCH = ("mask", "lengths", "token_rewards")
 LABELS = {
     "labels": "[B, K] graded label of each response of a list, best first",
     "margins": "[B] by how much the chosen completion is preferred",
+    "preference_proportions": "[B] share of raters who prefer the chosen completion, strictly between 0 and 1",
     "annotator_ids": "[B] int32, who labelled the pair",
     "weights": "[B] weight of the example",
     "rewards": "[B] reward of the completion, from the data",

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
+GRADIENTS = ("ordinary", "pairwise_normalized")
 # Sections whose keys are names of kernels, of their hyperparameters or of columns, and so are not fixed here.
 FREE = ("objective", "metrics", "before", "data.columns")
 
@@ -74,6 +75,7 @@ def base() -> ConfigDict:
     config.training.accumulate = 1  # micro-batches per step
     config.training.vocabulary_chunk = 0  # entries per chunk of the scoring pass; 0: about 8 million logits at a time
     config.training.temperature = 1.0  # logits are divided by it before scoring
+    config.training.gradient = "ordinary"  # ordinary | pairwise_normalized (both sides of a pair pull equally hard)
     config.training.log_every = 10
     config.training.eval_every = 100
     config.training.max_skipped_in_a_row = 5  # steps with a non-finite loss or gradient before the run stops
@@ -89,6 +91,10 @@ def base() -> ConfigDict:
     config.mesh.data = -1  # -1: the devices that are left
     config.mesh.fsdp = 1
     config.mesh.tensor = 1
+
+    config.diagnostics = ConfigDict()  # of pairs, on the evaluation set
+    config.diagnostics.gradient_entanglement = 0  # pairs whose two gradients are compared at each evaluation; 0: off
+    config.diagnostics.difficulty = False  # at the end, loss against what it takes to flip: difficulty.jsonl and .png
 
     config.gold = ConfigDict()  # only with the generated corpus: samples scored by its true reward
     config.gold.samples = 512
@@ -167,6 +173,13 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError(
             f"config.checkpoints.every: {config.checkpoints.every} must be a multiple of config.training.eval_every "
             f"({config.training.eval_every}) when best_metric is set, so that every checkpoint has been evaluated"
+        )
+    if config.training.gradient not in GRADIENTS:
+        raise ValueError(f"config.training.gradient: {config.training.gradient!r} is not one of {', '.join(GRADIENTS)}")
+    if config.diagnostics.gradient_entanglement < 0:
+        raise ValueError(
+            "config.diagnostics.gradient_entanglement: must be at least 0 (off), got "
+            f"{config.diagnostics.gradient_entanglement}"
         )
     if not config.objective:
         raise ValueError("config.objective: empty; name at least one kernel of alignment.losses")

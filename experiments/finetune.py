@@ -3,7 +3,8 @@
     python -m experiments.finetune --config=configs/dpo.py --workdir=DIR [--config.objective.dpo.beta=0.2 ...]
 
 The same command resumes a run that was stopped or killed. WORKDIR receives checkpoints/, metrics.jsonl, tensorboard/,
-curves.png and, at the end, hugging_face/ (a checkpoint that transformers loads) and result.json (what was printed).
+curves.png and, at the end, hugging_face/ (a checkpoint that transformers loads) and result.json (what was printed);
+with config.diagnostics.difficulty also difficulty.jsonl and difficulty.png.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ import alignment.metrics
 from alignment import objective, statistics
 from alignment.data import pipeline
 from alignment.models import decoder, hugging_face
-from alignment.training import checkpoints, mesh, optimizer, preemption, state, step, stored_reference
+from alignment.training import checkpoints, mesh, optimizer, preemption, side_gradients, state, step, stored_reference
 from alignment.training import logging as metrics_log
 from configs import common
-from experiments import from_config, gold_reward
+from experiments import diagnostics, from_config, gold_reward
 from experiments.from_config import say
 
 
@@ -94,8 +95,8 @@ def check_writable(workdir: Path) -> None:
         raise RunStopped(f"--workdir={workdir}: cannot write there: {error.strerror or error}") from error
 
 
-def evaluate(evaluation, params, frozen_params, method_state, batches, tables, device_mesh, terms) -> dict[str, float]:
-    """Means over the whole evaluation set: sums and weights added up, divided once."""
+def mean_values(evaluation, params, frozen_params, method_state, batches, tables, device_mesh) -> dict[str, float]:
+    """Means over all batches: sums and weights added up, divided once."""
     sums: dict[str, float] = {}
     weights: dict[str, float] = {}
     for batch in batches:
@@ -105,7 +106,12 @@ def evaluate(evaluation, params, frozen_params, method_state, batches, tables, d
         for total, part in zip((sums, weights), got, strict=True):
             for key, value in part.items():
                 total[key] = total.get(key, 0.0) + float(value)
-    means = {k: sums[k] / weights[k] if weights[k] else float("nan") for k in sums}
+    return {k: sums[k] / weights[k] if weights[k] else float("nan") for k in sums}
+
+
+def evaluate(terms, *arguments) -> dict[str, float]:
+    """The loss and every metric over the whole evaluation set; `arguments` are those of `mean_values`."""
+    means = mean_values(*arguments)
     loss = sum(t.weight * means[t.name] for t in terms)
     return {"loss": loss} | {k: v for k, v in means.items() if len(terms) > 1 or k != terms[0].name}
 
@@ -162,7 +168,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     columns = (*data.columns, *(("token_rewards",) if any(config.data.revision_prompts.values()) else ()))
     terms = objective.bind(config.objective.to_dict(), alignment.losses, "objective", data.sides, columns)
     metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, columns)
-    names = objective.names_of((*terms, *metrics))
+    names = objective.names_of((*terms, *metrics)) + diagnostics.names_of(config.diagnostics)
     needs = statistics.needs_of(names)
     if "teacher" in needs.models:
         raise ValueError(
@@ -171,6 +177,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     if needs.head and not config.model.reward_heads:
         raise ValueError("config.model.reward_heads: the objective reads a reward head; set it to 1")
     objective.check_accumulation(terms, config.training.accumulate)
+    diagnostics.check(config, terms, data)
     if unread := sorted(set(data.columns) - {"ids", "valid", *names}):
         say(f"columns of the data that no kernel reads: {', '.join(unread)}")
 
@@ -181,6 +188,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         given = params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {before_directory(config, workdir)}")
     params = from_config.initial_params(model, given, config.seed, device_mesh)
+    scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": config.training.temperature}
     tables = from_config.stored_tables(config, workdir, names, needs, model, params, data, device_mesh, by_process)
     frozen_params, frozen_models = {}, {}
     if "reference" in needs.models and not config.precompute_reference:
@@ -188,15 +196,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- optimizer and step
     tx, rate = optimizer.make(config.optimizer, config.training.steps)
-    losses = step.make_losses(
-        model,
-        frozen_models,
-        terms,
-        metrics,
-        data.sides,
-        chunk_size=config.training.vocabulary_chunk or None,
-        temperature=config.training.temperature,
-    )
+    losses = step.make_losses(model, frozen_models, terms, metrics, data.sides, **scoring)
+    if config.training.gradient == "pairwise_normalized":
+        gradient = side_gradients.make_gradient(model, frozen_models, terms, metrics, data.sides, **scoring)
+        make_step = functools.partial(step.make_update, gradient)
+    else:
+        make_step = functools.partial(step.make_step, losses)
     make_state = functools.partial(state.create, optimizer=tx, method_state=objective.initial_states(terms))
     abstract = jax.eval_shape(lambda p: make_state(p, rng=jax.random.key(config.seed + 1)), params)
     shardings = mesh.parameter_sharding(device_mesh, abstract)
@@ -204,7 +209,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     del params
     frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen_params)
     train_step = jax.jit(
-        step.make_step(losses, terms, metrics, data.sides, tx, accumulate=config.training.accumulate),
+        make_step(terms, metrics, data.sides, tx, accumulate=config.training.accumulate),
         in_shardings=(shardings, frozen_shardings, mesh.batch_sharding(device_mesh)),
         out_shardings=(shardings, mesh.replicated(device_mesh)),
         donate_argnums=0,
@@ -212,6 +217,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     evaluation = jax.jit(
         step.make_evaluation(losses, terms, metrics, data.sides), out_shardings=mesh.replicated(device_mesh)
     )
+    entanglement = None
+    if config.diagnostics.gradient_entanglement:
+        entanglement, few_batches = diagnostics.entanglement(
+            config, model, frozen_models, terms, data, device_mesh, by_process, **scoring
+        )
 
     # --- gold reward before
     result: dict[str, Any] = {"name": name}
@@ -298,10 +308,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             if progress:
                 progress.advance(at, tokens, values)
             if evaluation_batches and (at % config.training.eval_every == 0 or at == config.training.steps):
+                models = (train_state.params, frozen_params, train_state.method_state)
                 evaluated, last_evaluation = at, evaluate(
-                    evaluation, train_state.params, frozen_params, train_state.method_state, evaluation_batches,
-                    tables["eval"], device_mesh, terms,
-                )  # fmt: skip
+                    terms, evaluation, *models, evaluation_batches, tables["eval"], device_mesh
+                )
+                if entanglement:
+                    last_evaluation |= mean_values(entanglement, *models, few_batches, tables["eval"], device_mesh)
                 if log:
                     log.write(at, last_evaluation, "eval")
                 if on_evaluation:
@@ -344,6 +356,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             result["kl_to_start"] = gold_reward.kl_to_start(
                 model, train_state.params, start, samples, temperature=config.gold.temperature
             )
+    if config.diagnostics.difficulty:
+        result["difficulty"] = diagnostics.write_difficulty(
+            workdir, model, frozen_models, train_state.params, frozen_params, terms, data.sides,
+            (stored_reference.join(b, tables["eval"]) for b in evaluation_batches), device_mesh, **scoring,
+        )  # fmt: skip
     if config.checkpoints.export_hugging_face and not config.model.reward_heads:
         export(workdir / "hugging_face", model.config, train_state.params, data.tokenizer, config.model.hugging_face)
         result["hugging_face"] = str(workdir / "hugging_face")
@@ -382,7 +399,7 @@ def report(result: Mapping[str, Any]) -> None:
         )
     if "kl_to_start" in result:
         say(f"  KL to where it started, per sampled completion: {result['kl_to_start']:.2f} nats")
-    for key in ("checkpoint", "metrics", "curves", "hugging_face"):
+    for key in ("checkpoint", "metrics", "curves", "difficulty", "hugging_face"):
         if key in result:
             say(f"  {key:13} {result[key]}")
 

@@ -1,5 +1,6 @@
 """METHODS.md says what is true: ids of the catalogue, paths that exist, kernels that resolve, none left out."""
 
+import inspect
 import pkgutil
 import re
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from alignment import losses
+from alignment import analysis, losses
 
 ROOT = Path(__file__).resolve().parents[1]
 IDS = ROOT / "tests" / "catalogue_ids.txt"
@@ -71,7 +72,9 @@ def test_kernels_resolve(method):
 
 @each
 def test_paths_exist(method):
-    assert method.configs, "a method needs a config"
+    # An analysis explains other methods and trains nothing of its own.
+    analysis = all(kernel.startswith("alignment.analysis.") for kernel in method.kernels)
+    assert method.configs or analysis, "a method needs a config"
     assert method.tests, "a method needs a test"
     missing = [p for p in (*method.configs, *method.tests, *method.notebooks) if not (ROOT / p).is_file()]
     assert not missing
@@ -80,6 +83,9 @@ def test_paths_exist(method):
 def test_every_public_kernel_belongs_to_a_method():
     named = {kernel for m in METHODS for kernel in m.kernels}
     assert not {f"alignment.losses.{name}" for name in losses.__all__} - named
+    # The pairs of results that the functions return are no kernels.
+    functions = {name for name in analysis.__all__ if inspect.isfunction(getattr(analysis, name))}
+    assert not {f"alignment.analysis.{name}" for name in functions} - named
 
 
 def test_every_config_belongs_to_a_method():

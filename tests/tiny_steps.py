@@ -14,7 +14,7 @@ import alignment.metrics
 from alignment import objective
 from alignment.data import corpus, formats, rows, tokenizers
 from alignment.models import decoder
-from alignment.training import mesh, state, step
+from alignment.training import mesh, side_gradients, state, step
 
 SIDES = ("chosen", "rejected")
 COLUMNS = ("annotator_ids", "margins")
@@ -45,8 +45,12 @@ def params_and_reference(scale=0.3):
     return params, jax.tree.map(lambda a, b: a + scale * (b - a), params, noise)
 
 
-def take(spec, data, *, accumulate=1, metrics=None, optimizer=None, shape=None, devices=1, params=None, steps=1):
-    """`steps` steps of the objective `spec` on the same batch; returns (state before, state after, logs)."""
+def take(spec, data, *, accumulate=1, metrics=None, optimizer=None, shape=None, devices=1, params=None, steps=1,
+         pairwise=False):  # fmt: skip
+    """`steps` steps of the objective `spec` on the same batch; returns (state before, state after, logs).
+
+    `pairwise` takes the pairwise normalised gradient in place of the ordinary one.
+    """
     terms = objective.bind(spec, alignment.losses, "objective", SIDES, COLUMNS)
     shown = objective.bind(metrics or {}, alignment.metrics, "metrics", SIDES, COLUMNS)
     # Plain gradient descent: the change of a parameter is its gradient, which Adam would rescale.
@@ -57,6 +61,9 @@ def take(spec, data, *, accumulate=1, metrics=None, optimizer=None, shape=None, 
     )
     losses = step.make_losses(MODEL, {"reference": MODEL}, terms, shown, SIDES)
     function = step.make_step(losses, terms, shown, SIDES, optimizer, accumulate=accumulate)
+    if pairwise:
+        gradient = side_gradients.make_gradient(MODEL, {"reference": MODEL}, terms, shown, SIDES)
+        function = step.make_update(gradient, terms, shown, SIDES, optimizer, accumulate=accumulate)
     device_mesh = mesh.make_mesh(shape or {"data": -1}, jax.devices()[:devices])
     shardings = mesh.parameter_sharding(device_mesh, jax.eval_shape(lambda: before))
     reference_sharding = mesh.parameter_sharding(device_mesh, reference)

@@ -16,9 +16,11 @@ import tensorflow_datasets as tfds
 
 from alignment.data import formats
 
+OPTIONAL = {"margin": np.float32, "annotator_id": np.int32, "weight": np.float32, "preference_proportion": np.float32}
+
 
 class PreferencePairs(tfds.core.GeneratorBasedBuilder):
-    """Pairs of one prompt; optional fields (margin, annotator_id, weight) are kept when the first example has them.
+    """Pairs of one prompt; the optional fields (`OPTIONAL`) are kept when the first example has them.
 
     A `config_name` tells several data sets in one data_dir apart (then `tfds:preference_pairs/CONFIG_NAME`).
     Floats are stored in float32, the precision in which a batch carries them anyway.
@@ -34,7 +36,7 @@ class PreferencePairs(tfds.core.GeneratorBasedBuilder):
         self._examples = {split: formats.read(path, "pairs") for split, path in files.items()}
         first = next(iter(self._examples.values()))[0]
         self._chat = not isinstance(first.prompt, str)
-        self._optional = [field for field in ("margin", "annotator_id", "weight") if getattr(first, field) is not None]
+        self._optional = [field for field in OPTIONAL if getattr(first, field) is not None]
         # TFDS would write tfrecord by default, and that needs TensorFlow.
         kwargs = {"file_format": "array_record"} | kwargs
         super().__init__(config=config_name and tfds.core.BuilderConfig(name=config_name), **kwargs)
@@ -42,9 +44,8 @@ class PreferencePairs(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         text = tfds.features.Text()
         prompt = tfds.features.Sequence({"role": text, "content": text}) if self._chat else text
-        optional = {"margin": tfds.features.Scalar(np.float32), "annotator_id": tfds.features.Scalar(np.int32),
-                    "weight": tfds.features.Scalar(np.float32)}  # fmt: skip
-        features = {"prompt": prompt, "chosen": text, "rejected": text} | {f: optional[f] for f in self._optional}
+        optional = {field: tfds.features.Scalar(OPTIONAL[field]) for field in self._optional}
+        features = {"prompt": prompt, "chosen": text, "rejected": text} | optional
         if self._chat:  # Conversational pairs hold their answers as messages too.
             features |= {side: prompt for side in ("chosen", "rejected")}
         # Without TFDS's shuffling the records keep the order, and so the numbers, that they have in the file.
@@ -63,7 +64,7 @@ class PreferencePairs(tfds.core.GeneratorBasedBuilder):
                 record["prompt"] = [dataclasses.asdict(message) for message in example.prompt]
                 for side in ("chosen", "rejected"):
                     record[side] = [{"role": "assistant", "content": record[side]}]
-            for field in ("margin", "annotator_id", "weight"):
+            for field in OPTIONAL:
                 value = getattr(example, field)
                 if (value is None) == (field in self._optional):
                     raise formats.DataError(f"{example.where}: field {field!r} must be in all records or in none")

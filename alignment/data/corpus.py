@@ -86,7 +86,9 @@ def generate(
 
     pairs: two independent demonstrations of different gold reward, the better one chosen, then swapped with probability
       `label_noise`; `margin` is the absolute difference of gold reward (it does not tell whether the pair was swapped)
-      and `annotator_id` is uniform over four and independent of everything.
+      and `annotator_id` is uniform over four and independent of everything. `preference_proportion` is the share of
+      Bradley-Terry raters, whose utility is the gold reward, who would choose what is labelled chosen; it is below 1/2
+      for a swapped pair.
     lists: `responses` demonstrations with labels (reward - lowest) / (highest - lowest) in [0, 1], not all equal; with
       probability `label_noise` the labels of a list are mirrored, 1 - label.
     completion, chat: one demonstration; no label and hence no noise.
@@ -117,12 +119,14 @@ def generate(
         elif kind == "pairs":
             texts, rewards = _different(prompt, 2, rng)
             chosen = int(np.argmax(rewards)) ^ int(rng.random() < label_noise)
+            proportion = 1 / (1 + np.exp(rewards[1 - chosen] - rewards[chosen]))
             records.append(
                 {
                     "prompt": prompt,
                     "chosen": texts[chosen],
                     "rejected": texts[1 - chosen],
                     "margin": round(abs(rewards[0] - rewards[1]), 6),
+                    "preference_proportion": round(float(proportion), 6),
                     "annotator_id": int(rng.integers(ANNOTATORS)),
                 }
             )

@@ -7,7 +7,8 @@ A record is a dict; its kind says which fields it has (text fields may also be l
 | `completion` | prompt, completion, [weight]                                               | `Completion` |
 | `chat`       | messages (the last one, by the assistant, is the completion), [weight];    | `Completion` |
 |              | or prompt, chosen, rejected as message lists                               | `Pair`       |
-| `pairs`      | prompt, chosen, rejected, [margin], [annotator_id], [weight]               | `Pair`       |
+| `pairs`      | prompt, chosen, rejected, [margin], [preference_proportion],               | `Pair`       |
+|              | [annotator_id], [weight]                                                   |              |
 | `lists`      | prompt, responses, labels (higher is better), [weight]                     | `Ranking`    |
 
 In pairs of message lists, chosen and rejected hold the whole conversation, or the answer alone (then `prompt` gives the
@@ -57,7 +58,8 @@ class Completion:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A preference. `margin` is the strength of the preference as the data set gives it, in its own unit."""
+    """A preference. `margin` is its strength as the data set gives it, in its own unit; `preference_proportion` is the
+    share of raters who chose `chosen`, strictly between 0 and 1."""
 
     prompt: Prompt
     chosen: str
@@ -65,6 +67,7 @@ class Pair:
     margin: float | None = None
     annotator_id: int | None = None
     weight: float | None = None
+    preference_proportion: float | None = None
     where: str = dataclasses.field(default="", compare=False)
 
 
@@ -288,7 +291,16 @@ def _pair(where: str, record: Mapping[str, Any]) -> Pair:
     if annotator is not None and not (is_integer and 0 <= annotator < 2**31):
         raise _InvalidRecord(f"{where}: field 'annotator_id' must be an integer in [0, 2**31), got {annotator!r}")
     margin = _number(where, "margin", record.get("margin"))
-    return Pair(prompt, chosen, rejected, margin, annotator, _weight(where, record), where)
+    return Pair(
+        prompt,
+        chosen,
+        rejected,
+        margin=margin,
+        annotator_id=annotator,
+        weight=_weight(where, record),
+        preference_proportion=_proportion(where, record),
+        where=where,
+    )
 
 
 def _ranking(where: str, record: Mapping[str, Any]) -> Ranking:
@@ -410,6 +422,16 @@ def _weight(where: str, record: Mapping[str, Any]) -> float | None:
     if weight is not None and weight < 0:
         raise _InvalidRecord(f"{where}: field 'weight' must not be negative, got {weight!r}")
     return weight
+
+
+def _proportion(where: str, record: Mapping[str, Any]) -> float | None:
+    proportion = _number(where, "preference_proportion", record.get("preference_proportion"))
+    if proportion is not None and not 0 < proportion < 1:
+        raise _InvalidRecord(
+            f"{where}: field 'preference_proportion' must lie in (0, 1), got {proportion!r}; for a unanimous pair say "
+            "how sure that is, for example 0.999"
+        )
+    return proportion
 
 
 def _name(value: Any) -> str:

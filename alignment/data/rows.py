@@ -14,7 +14,8 @@ A batch is a dict of numpy arrays; B rows, L columns, S completions ("sides") a 
 | `ids`          | i32 [B]        | number of the example in the data set; -1 for rows that only pad                   |
 | `valid`        | bool [B]       | False for rows that only pad a batch                                               |
 | `labels`       | f32 [B, S]     | ranked lists only, best first                                                      |
-| `margins`      | f32 [B]        | if the data has them; likewise `annotator_ids` i32 [B], `weights` f32 [B]          |
+| `margins`      | f32 [B]        | if the data has them; likewise `annotator_ids` i32 [B], `weights` f32 [B] and      |
+|                |                | `preference_proportions` f32 [B]                                                   |
 
 Who may attend to whom follows from `segment_ids`: see `alignment.segments`.
 
@@ -46,6 +47,7 @@ class Tokenized:
     margin: float | None = None
     annotator_id: int | None = None
     weight: float | None = None
+    preference_proportion: float | None = None
     where: str = ""
 
 
@@ -145,6 +147,7 @@ def tokenize(
                 margin=getattr(example, "margin", None),
                 annotator_id=getattr(example, "annotator_id", None),
                 weight=example.weight,
+                preference_proportion=getattr(example, "preference_proportion", None),
                 where=example.where,
             )
         )
@@ -219,7 +222,7 @@ def _check_uniform(examples: Sequence[Example]) -> None:
                 f"{example.where}: a {type(example).__name__} among examples that began with a {type(first).__name__} "
                 f"({first.where}); one data set holds one type"
             )
-        for field in ("margin", "annotator_id", "weight"):
+        for field in ("margin", "annotator_id", "weight", "preference_proportion"):
             if (getattr(example, field, None) is None) != (getattr(first, field, None) is None):
                 lacks, has = (example, first) if getattr(example, field, None) is None else (first, example)
                 raise DataError(
@@ -392,7 +395,8 @@ def _empty(rows: int, columns: int, sides: int, slots: int, pad_id: int) -> Batc
 
 def _optional(examples: Sequence[Tokenized]) -> Batch:
     keys = (("labels", "labels", np.float32), ("margins", "margin", np.float32),
-            ("annotator_ids", "annotator_id", np.int32), ("weights", "weight", np.float32))  # fmt: skip
+            ("annotator_ids", "annotator_id", np.int32), ("weights", "weight", np.float32),
+            ("preference_proportions", "preference_proportion", np.float32))  # fmt: skip
     return {
         key: np.asarray([getattr(e, field) for e in examples], dtype)
         for key, field, dtype in keys

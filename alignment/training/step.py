@@ -47,7 +47,7 @@ def make_losses(
     return losses
 
 
-def _divide(sums: Mapping[str, jax.Array], weights: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+def divide(sums: Mapping[str, jax.Array], weights: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     return {k: sums[k] / jnp.maximum(weights[k], 1e-30) for k in sums}
 
 
@@ -60,7 +60,32 @@ def make_step(
     *,
     accumulate: int = 1,
 ) -> Callable[[TrainState, Any, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
-    """`(state, frozen_params, batch) -> (state, logs)`.
+    """`(state, frozen_params, batch) -> (state, logs)`, along the gradient of the loss: the ordinary step."""
+
+    def gradient(params, frozen_params, method_state, denominators, rows):
+        def loss_of(params):
+            sums, logged, kept = losses(params, frozen_params, method_state, rows)
+            parts = divide(sums, denominators)
+            return sum(t.weight * parts[t.name] for t in terms), (parts, logged, kept)
+
+        return jax.value_and_grad(loss_of, has_aux=True)(params)
+
+    return make_update(gradient, terms, metrics, sides, optimizer, accumulate=accumulate)
+
+
+def make_update(
+    gradient: Callable,
+    terms: tuple[objective.Term, ...],
+    metrics: tuple[objective.Term, ...],
+    sides: tuple[str, ...],
+    optimizer: optax.GradientTransformation,
+    *,
+    accumulate: int = 1,
+) -> Callable[[TrainState, Any, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
+    """`(state, frozen_params, batch) -> (state, logs)`: whatever is to be descended, summed over micro-batches.
+
+    `gradient(params, frozen_params, method_state, denominators, rows)` gives `(loss, (parts, logged, kept)), grads` of
+    some rows of the batch: their share of the loss and of its terms, the metrics' sums, and what the methods keep.
 
     Every term's weight is summed over the whole batch before the first micro-batch runs, so `accumulate` micro-batches
     give the loss and the gradient of the one big batch. A step whose loss or gradient is not finite changes nothing but
@@ -71,12 +96,9 @@ def make_step(
         denominators = objective.weights(terms, sides, batch)
         metric_weights = objective.weights(metrics, sides, batch)
 
-        def loss_of(params, rows):
-            sums, logged, kept = losses(params, frozen_params, state.method_state, rows)
-            parts = _divide(sums, denominators)
-            return sum(t.weight * parts[t.name] for t in terms), (parts, logged, kept)
+        def gradient_of(params, rows):
+            return gradient(params, frozen_params, state.method_state, denominators, rows)
 
-        gradient_of = jax.value_and_grad(loss_of, has_aux=True)
         if accumulate == 1:
             (loss, (parts, logged, kept)), grads = gradient_of(state.params, batch)
         else:
@@ -115,7 +137,7 @@ def make_step(
         logs = {"loss": loss, "grad_norm": norm, "skipped": new_state.skipped}
         logs["skipped_in_a_row"] = new_state.skipped_in_a_row
         logs |= {f"loss/{k}": v for k, v in parts.items()} if len(terms) > 1 else {}
-        logs |= _divide(logged, metric_weights)
+        logs |= divide(logged, metric_weights)
         return new_state, logs
 
     return step

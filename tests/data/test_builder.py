@@ -9,7 +9,8 @@ from alignment.data import builder, formats
 from alignment.data.formats import DataError
 
 PLAIN = [
-    {"prompt": f"p{i}", "chosen": f"gut {i} ä", "rejected": f"bad {i}", "margin": i / 4, "annotator_id": i % 2}
+    {"prompt": f"p{i}", "chosen": f"gut {i} ä", "rejected": f"bad {i}", "margin": i / 4, "annotator_id": i % 2,
+     "preference_proportion": (i + 1) / 8}  # eighths are exact in float32
     for i in range(7)
 ]
 CHAT = [

@@ -82,6 +82,7 @@ def test_share_of_swapped_pairs_is_the_label_noise(noise):
     assert np.all(np.abs(gaps) > 0.01)
     assert np.mean(gaps < 0) == pytest.approx(noise, abs=3 * np.sqrt(noise * (1 - noise) / 2000))
     np.testing.assert_allclose([r["margin"] for r in records], np.abs(gaps), atol=1e-6)
+    np.testing.assert_allclose([r["preference_proportion"] for r in records], 1 / (1 + np.exp(-gaps)), atol=1e-6)
 
 
 def test_demonstrations_are_mixed_as_documented():

@@ -32,6 +32,9 @@ FAULTS = {
     "blank_side": ("pairs", PAIR | {"chosen": " \n"}, ("'chosen'", "empty")),
     "equal_sides": ("pairs", PAIR | {"rejected": "good"}, ("'chosen'", "'rejected'", "equal")),
     "margin_not_a_number": ("pairs", PAIR | {"margin": "big"}, ("'margin'", "finite number", "'big'")),
+    "proportion_of_all": ("pairs", PAIR | {"preference_proportion": 1}, ("'preference_proportion'", "(0, 1)", "1.0")),
+    "proportion_of_none": ("pairs", PAIR | {"preference_proportion": 0.0}, ("'preference_proportion'", "(0, 1)")),
+    "proportion_not_a_number": ("pairs", PAIR | {"preference_proportion": "most"}, ("'preference_proportion'", "most")),
     "margin_nan": ("pairs", '{"prompt": "p", "chosen": "a", "rejected": "b", "margin": NaN}', ("'margin'", "nan")),
     "annotator_negative": ("pairs", PAIR | {"annotator_id": -1}, ("'annotator_id'", "-1")),
     "annotator_bool": ("pairs", PAIR | {"annotator_id": True}, ("'annotator_id'", "integer")),
@@ -168,7 +171,7 @@ def test_parquet_gives_the_examples_of_jsonl(tmp_path, kind):
     records = {
         "completion": [{"prompt": "p", "completion": "ä", "weight": 2.0}, {"prompt": "", "completion": "b"}],
         "chat": [{"messages": [USER, GOOD]}, {"messages": [USER, BAD, USER, GOOD]}],
-        "pairs": [PAIR | {"margin": 1.5, "annotator_id": 3}, PAIR],
+        "pairs": [PAIR | {"margin": 1.5, "annotator_id": 3, "preference_proportion": 0.75}, PAIR],
         "lists": [LIST | {"weight": 1.0}, LIST],
     }[kind]
     parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "data.parquet")

@@ -126,13 +126,14 @@ def test_padding_rows_count_for_nothing_and_change_no_other_row(examples, extra)
 
 
 def test_optional_fields_come_with_their_dtypes():
-    pairs = [Pair("p", "a", "b", margin=0.5, annotator_id=3, weight=2.0)]
+    pairs = [Pair("p", "a", "b", margin=0.5, annotator_id=3, weight=2.0, preference_proportion=0.75)]
     examples, _ = rows.tokenize(pairs, BYTES, prompt_length=4, completion_length=4)
     batch = rows.collate_trees(examples, 4, 4, 2)
     for key, dtype, value in (
         ("margins", np.float32, 0.5),
         ("annotator_ids", np.int32, 3),
         ("weights", np.float32, 2.0),
+        ("preference_proportions", np.float32, 0.75),
     ):
         assert batch[key].dtype == dtype and batch[key].tolist() == [value]
     assert rows.pad_batch(batch, 2)["weights"].tolist() == [2.0, 0.0]
@@ -144,7 +145,7 @@ def test_optional_fields_come_with_their_dtypes():
     assert "margins" not in batch
 
 
-@pytest.mark.parametrize("field", ["margin", "annotator_id", "weight"])
+@pytest.mark.parametrize("field", ["margin", "annotator_id", "weight", "preference_proportion"])
 def test_field_of_only_some_examples_is_an_error_with_its_place(field):
     examples = [Pair("p", "a", "b", **{field: 1}, where="x:1"), Pair("p", "a", "b", where="x:2")]
     for order in (examples, examples[::-1]):
