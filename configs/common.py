@@ -20,7 +20,7 @@ def base() -> ConfigDict:
     config.data = ConfigDict()
     config.data.source = "corpus"  # "corpus" (generated), *.jsonl, *.parquet, a TFDS directory or tfds:NAME
     config.data.eval_source = ""  # as source; "": the corpus' test split, none for other sources
-    config.data.kind = "pairs"  # completion | chat | pairs | lists
+    config.data.kind = "pairs"  # completion | chat | pairs | lists | unpaired | triples
     config.data.split = "train"  # of TFDS
     config.data.eval_split = "test"
     config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
@@ -34,7 +34,7 @@ def base() -> ConfigDict:
     config.data.batch_size = 64  # rows of the global batch
     config.data.corpus_size = 4096
     config.data.corpus_eval_size = 256
-    config.data.label_noise = 0.0  # share of flipped pairs in the corpus' training split
+    config.data.label_noise = 0.0  # share of flipped labels in the corpus' training split
 
     config.model = ConfigDict()
     config.model.hugging_face = ""  # a checkpoint directory; "": a new model of the sizes below

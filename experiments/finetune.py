@@ -1,4 +1,4 @@
-"""Fine-tunes a language model on offline data: demonstrations, preference pairs, ranked lists.
+"""Fine-tunes a language model on offline data: demonstrations, pairs, ranked lists, triples, single verdicts.
 
     python -m experiments.finetune --config=configs/dpo.py --workdir=DIR [--config.objective.dpo.beta=0.2 ...]
 
@@ -120,11 +120,16 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     data = from_config.load_data(config)
     by_process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     stream = pipeline.training_batches(
-        data.train, batch_size=config.data.batch_size, seed=config.seed, collate=data.collate, **by_process
+        data.train,
+        batch_size=config.data.batch_size,
+        seed=config.seed,
+        collate=data.collate,
+        mix=data.mix,
+        **by_process,
     )
     evaluation_batches = (
         pipeline.evaluation_batches(
-            data.evaluation, batch_size=config.data.batch_size, collate=data.collate, **by_process
+            data.evaluation, batch_size=config.data.batch_size, collate=data.collate, mix=data.mix, **by_process
         )
         if data.evaluation
         else []

@@ -11,7 +11,7 @@ import jax
 from ml_collections import ConfigDict
 
 from alignment import statistics
-from alignment.data import corpus, formats, rows, tokenizers
+from alignment.data import corpus, formats, pipeline, rows, tokenizers
 from alignment.models import decoder, hugging_face
 from alignment.training import checkpoints, mesh
 
@@ -21,6 +21,8 @@ SIDES = {
     "chat": ("",),
     "pairs": ("chosen", "rejected"),
     "lists": ("responses",),
+    "unpaired": ("", "mismatched"),
+    "triples": ("chosen", "rejected", "gold"),
 }
 
 
@@ -37,6 +39,7 @@ class Data(NamedTuple):
     sides: tuple[str, ...]
     columns: tuple[str, ...]
     collate: Any
+    mix: pipeline.Mix | None  # rows of a global batch that take something from each other
 
 
 def load_data(config: ConfigDict) -> Data:
@@ -68,10 +71,16 @@ def load_data(config: ConfigDict) -> Data:
     held_out = read(eval_source, data.eval_split, "test", data.corpus_eval_size, 0.0) if eval_source else []
     evaluation = tokenised(held_out, "evaluation data") if held_out else []
 
-    completions = len(train[0].completions)
+    mix = rows.with_mismatched if data.kind == "unpaired" else None
+    completions = len(train[0].completions) + (mix is not None)
+    if mix and config.precompute_reference:
+        raise ValueError(
+            "config.precompute_reference: the mismatched completion of an unpaired example changes from batch to "
+            "batch, so its log-probs cannot be stored"
+        )
     if data.packed:
         if completions != 1:
-            raise ValueError("config.data.packed: packing is for one completion per example, not for pairs or lists")
+            raise ValueError(f"config.data.packed: a packed example has one completion; these have {completions} sides")
         if config.precompute_reference:
             raise ValueError(
                 "config.precompute_reference: packed rows hold several examples; set config.data.packed=False"
@@ -87,8 +96,8 @@ def load_data(config: ConfigDict) -> Data:
             sides=completions,
             pad_id=tokenizer.pad_id,
         )
-    columns = tuple(k for k in collate(train[:1]) if k in statistics.LABELS)
-    return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate)
+    columns = tuple(k for k in collate(mix(train[:1]) if mix else train[:1]) if k in statistics.LABELS)
+    return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate, mix)
 
 
 def build_model(config: ConfigDict, vocab_size: int) -> tuple[decoder.Model, dict | None]:

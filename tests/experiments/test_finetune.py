@@ -103,6 +103,26 @@ def test_stored_reference_gives_the_losses_of_the_reference_in_the_step(tmp_path
     assert (tmp_path / "stored" / "reference_train.npz").exists()
 
 
+@pytest.mark.parametrize("kind", ["unpaired", "triples"])
+def test_the_other_sides_train_and_deliver_what_kernels_ask_for(tmp_path, monkeypatch, kind):
+    """A stand-in loss on these sides: it reads what they offer, and makes the completion (gold) likelier."""
+
+    def unpaired(policy_logps, policy_mismatched_logps, reference_mismatched_logps, desirable, valid):
+        shift = jnp.mean((policy_mismatched_logps - reference_mismatched_logps), where=valid)
+        return jnp.where(desirable, -policy_logps, -0.9 * policy_logps) + 0 * shift
+
+    def triples(policy_gold_logps, policy_chosen_logps, reference_rejected_logps, gold_mask):
+        return -policy_gold_logps / gold_mask.sum(-1) + 0 * (policy_chosen_logps - reference_rejected_logps)
+
+    monkeypatch.setattr(alignment.losses, kind, {"unpaired": unpaired, "triples": triples}[kind], raising=False)
+    monkeypatch.setattr(alignment.losses, "__all__", [*alignment.losses.__all__, kind], raising=False)
+    config = tiny_runs.dpo(6, {kind: {}}, {"token_nll": {"side": ""} if kind == "unpaired" else {"side": "gold"}})
+    config.data.kind, config.optimizer.learning_rate = kind, 1e-2
+    result = finetune.run(config, tmp_path)
+    rows = [r for r in read_metrics(tmp_path / "metrics.jsonl") if r["split"] == "train"]
+    assert result["skipped"] == 0 and rows[-1]["token_nll"] < rows[0]["token_nll"]
+
+
 def test_micro_batches_give_the_losses_of_the_whole(tmp_path):
     config = tiny_runs.dpo(3, {"dpo": {"weight": 1.0, "beta": 0.5}, "sft": {"side": "chosen", "weight": 0.1}})
     finetune.run(config, tmp_path / "one")
@@ -243,7 +263,7 @@ CONFIGS = {
     "kernel of lists on pairs": (change(objective={"lipo_lambda": {}}), ["lipo_lambda", "responses"]),
     "reward kernel without a head": (change(objective={"bt_reward_loss": {}}), ["config.model.reward_heads"]),
     "no steps": (change(training={"steps": 0}), ["config.training.steps"]),
-    "unknown kind": (change(data={"kind": "triples"}), ["config.data.kind", "pairs"]),
+    "unknown kind": (change(data={"kind": "quadruples"}), ["config.data.kind", "pairs"]),
     "no such file": (change(data={"source": "/nowhere/x.jsonl"}), ["/nowhere/x.jsonl"]),
     "packed pairs": (change(data={"packed": True}), ["config.data.packed"]),
     "batch that does not divide": (
@@ -252,6 +272,11 @@ CONFIGS = {
     ),
     "mesh that does not divide": (change(mesh={"data": 3}), ["config.mesh", "device"]),
     "unknown mesh axis": (change(mesh={"model": 2}), ["config.mesh.model"]),
+    "packed verdicts": (change(data={"kind": "unpaired", "packed": True}), ["config.data.packed", "2 sides"]),
+    "stored reference of mismatched completions": (
+        change(precompute_reference=True, data={"kind": "unpaired"}),
+        ["config.precompute_reference", "mismatched"],
+    ),
     "unknown schedule": (change(optimizer={"schedule": "step"}), ["config.optimizer.schedule"]),
     "best metric between evaluations": (
         change(checkpoints={"best_metric": "loss", "every": 2}),
