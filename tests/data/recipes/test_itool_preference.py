@@ -130,7 +130,7 @@ def test_cutting_keeps_the_text_and_the_depth():
     for step_limit, depth in itertools.product((1, 2, 5), (1, 2, 3, 9)):
         steps = itool.cut(text, step_limit=step_limit, depth=depth)
         assert "".join(steps) == text and 1 <= len(steps) <= depth
-    assert itool.cut(text, step_limit=2, depth=9) == ["Use it. Then f(", "a=1, ", "b=2), ", "g(c). Done"]
+    assert itool.cut(text, step_limit=2, depth=9) == ["Use it. Then f(", "a=1, ", "b=2), ", "g(c). ", "Done"]
     assert itool.cut("", depth=2) == []
 
 
@@ -163,7 +163,7 @@ def test_search_counts_a_visit_of_the_root_per_iteration_and_conserves_value():
 
 
 def test_pairs_of_the_search_are_whole_answers_and_prefer_the_right_one():
-    """Harvested from depth-3 trees, the chosen side succeeds more often than the policy does, the rejected side less."""
+    """Harvested from depth-3 trees, the chosen side is right more often than the policy, the rejected side less."""
     chosen, rejected, total = [], [], 0
     for seed in range(40):
         tree = toy_search(seed)
