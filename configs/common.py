@@ -52,6 +52,13 @@ def base() -> ConfigDict:
     config.metrics = ConfigDict()  # function of alignment.metrics -> the same without weight
     config.precompute_reference = False  # store the reference's log-probs once instead of scoring in every step
 
+    config.reference = ConfigDict()
+    config.reference.soup = ()  # WORKDIRs of finished runs or Hugging Face directories ("WORKDIR" in one: this run's);
+    # the reference is (1 - soup_weight) of the starting model plus soup_weight of their average; empty: the start alone
+    config.reference.soup_weight = 0.5
+    config.reference.update_every = 0  # steps after which the reference moves towards the policy; 0: it is frozen
+    config.reference.update_weight = 0.6  # share of the policy in that update; 1: the reference becomes the policy
+
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"  # constant | cosine | linear
@@ -107,13 +114,18 @@ def sft() -> ConfigDict:
     return config
 
 
+def starting_from(config: ConfigDict, before: ConfigDict) -> ConfigDict:
+    """`config` made to start from the parameters that the config `before` trains."""
+    for inherited in ("seed", "distributed", "model", "mesh"):  # said once, in the config of the run that follows
+        del before[inherited]
+    del before.data.tokenizer
+    config.before = before
+    return config
+
+
 def after_sft(objective: dict, metrics: dict) -> ConfigDict:
     """An objective that starts from the model `sft` trains; that model is also its reference."""
-    config = base()
-    config.before = sft()
-    for inherited in ("seed", "distributed", "model", "mesh"):  # said once, in the config of the run that follows
-        del config.before[inherited]
-    del config.before.data.tokenizer
+    config = starting_from(base(), sft())
     config.objective = ConfigDict(objective)
     config.metrics = ConfigDict(metrics)
     config.data.batch_size = 32
@@ -161,6 +173,16 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError(
             f"config.checkpoints.every: {config.checkpoints.every} must be a multiple of config.training.eval_every "
             f"({config.training.eval_every}) when best_metric is set, so that every checkpoint has been evaluated"
+        )
+    if config.reference.update_every < 0:
+        raise ValueError(f"config.reference.update_every: must be at least 0, got {config.reference.update_every}")
+    for key in ("soup_weight", "update_weight"):
+        if not 0 <= config.reference[key] <= 1:
+            raise ValueError(f"config.reference.{key}: must lie in [0, 1], got {config.reference[key]}")
+    if config.reference.update_every and config.precompute_reference:
+        raise ValueError(
+            "config.reference.update_every: the reference changes, so log-probs stored once go stale; set "
+            "config.precompute_reference=False"
         )
     if not config.objective:
         raise ValueError("config.objective: empty; name at least one kernel of alignment.losses")

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
@@ -156,7 +155,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         given = params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {workdir / 'before'}")
     params = from_config.initial_params(model, given, config.seed, device_mesh)
-    frozen_params, frozen_models, train_table, eval_table = {}, {}, None, None
+    frozen_params, frozen_models, train_table, eval_table, moving = {}, {}, None, None, None
+    if (config.reference.update_every or config.reference.soup) and "reference" not in needs.models:
+        raise ValueError("config.reference: no kernel of this objective asks for a reference")
     if config.precompute_reference:
         beyond = (needs.policy & statistics.pairwise_names()) | (
             needs.frozen.get("reference", frozenset()) - {"token_logps"}
@@ -168,7 +169,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         score = functools.partial(
             stored_reference.load_or_score,
             model=model,
-            params=params,
+            params=from_config.reference_params(config, workdir, model, params, device_mesh),
             device_mesh=device_mesh,
             chunk_size=config.training.vocabulary_chunk or None,
             temperature=config.training.temperature,
@@ -183,7 +184,13 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         train_table = table("reference_train.npz", data.train)
         eval_table = table("reference_eval.npz", data.evaluation) if data.evaluation else None
     elif "reference" in needs.models:
-        frozen_params, frozen_models = {"reference": jax.tree.map(jnp.copy, params)}, {"reference": model}
+        reference = from_config.reference_params(config, workdir, model, params, device_mesh)
+        frozen_models = {"reference": model}
+        if config.reference.update_every:  # then it changes, and belongs to the state and to the checkpoint
+            moving = reference
+        else:
+            frozen_params = {"reference": reference}
+        del reference
 
     # --- optimizer and step
     tx, rate = optimizer.make(config.optimizer, config.training.steps)
@@ -197,13 +204,26 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         temperature=config.training.temperature,
     )
     make_state = functools.partial(state.create, optimizer=tx, method_state=objective.initial_states(terms))
-    abstract = jax.eval_shape(lambda p: make_state(p, rng=jax.random.key(config.seed + 1)), params)
+
+    def initial(params, reference):
+        return make_state(params, rng=jax.random.key(config.seed + 1), reference=reference)
+
+    abstract = jax.eval_shape(initial, params, moving)
     shardings = mesh.parameter_sharding(device_mesh, abstract)
-    train_state = jax.jit(lambda p: make_state(p, rng=jax.random.key(config.seed + 1)), out_shardings=shardings)(params)
-    del params
+    train_state = jax.jit(initial, out_shardings=shardings)(params, moving)
+    del params, moving
     frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen_params)
     train_step = jax.jit(
-        step.make_step(losses, terms, metrics, data.sides, tx, accumulate=config.training.accumulate),
+        step.make_step(
+            losses,
+            terms,
+            metrics,
+            data.sides,
+            tx,
+            accumulate=config.training.accumulate,
+            reference_every=config.reference.update_every,
+            reference_weight=config.reference.update_weight,
+        ),
         in_shardings=(shardings, frozen_shardings, mesh.batch_sharding(device_mesh)),
         out_shardings=(shardings, mesh.replicated(device_mesh)),
         donate_argnums=0,
@@ -230,7 +250,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     description = {
         "model": from_config.describe_model(model.config),
         "objective": checkpoints.as_json(
-            {"terms": config.objective.to_dict(), "seed": config.seed}
+            {"terms": config.objective.to_dict(), "seed": config.seed, "reference": config.reference.to_dict()}
             | {
                 k: config.data[k]
                 for k in ("source", "kind", "batch_size", "prompt_length", "completion_length", "packed")
@@ -294,8 +314,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
             progress.advance(at, tokens, values)
             if evaluation_batches and (at % config.training.eval_every == 0 or at == config.training.steps):
                 evaluated, last_evaluation = at, evaluate(
-                    evaluation, train_state.params, frozen_params, train_state.method_state, evaluation_batches,
-                    eval_table, device_mesh, terms,
+                    evaluation, train_state.params, step.with_reference(frozen_params, train_state),
+                    train_state.method_state, evaluation_batches, eval_table, device_mesh, terms,
                 )  # fmt: skip
                 if log:
                     log.write(at, last_evaluation, "eval")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from alignment import statistics
 from alignment.data import corpus, formats, pipeline, rows, tokenizers
 from alignment.models import decoder, hugging_face
-from alignment.training import checkpoints, mesh
+from alignment.training import checkpoints, mesh, references
 
 # What the completions of a row are called, by kind of data.
 SIDES = {
@@ -152,6 +154,37 @@ def initial_params(model: decoder.Model, given: dict | None, seed: int, device_m
         shardings,
     )
     return placed
+
+
+def load_params(key: str, directory: str, model: decoder.Model, device_mesh) -> Any:
+    """Parameters of a finished run (its WORKDIR) or of a Hugging Face directory, of this model, on the mesh."""
+    path = Path(directory)
+    if (path / "checkpoints").is_dir():
+        shapes = jax.eval_shape(model.init, jax.random.key(0))
+        abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes))
+        return checkpoints.restore_params(path / "checkpoints", abstract, describe_model(model.config))
+    if not (path / "config.json").is_file():
+        raise ValueError(
+            f"{key}: {directory} is neither the WORKDIR of a finished run (with checkpoints/) nor a Hugging Face "
+            "directory (with config.json)"
+        )
+    loaded, given = hugging_face.load(directory, dtype="float32")
+    ours, theirs = describe_model(model.config), describe_model(loaded)
+    if differing := [k for k in ours if k != "reward_heads" and ours[k] != theirs.get(k)]:
+        raise ValueError(f"{key}: {directory} is of another model, which differs in {', '.join(differing)}")
+    return initial_params(model, given, 0, device_mesh)
+
+
+def reference_params(config: ConfigDict, workdir: Path, model: decoder.Model, start: Any, device_mesh) -> Any:
+    """The parameters that the reference begins with, in arrays of their own: those of the start, or a soup."""
+    mean = None
+    for count, directory in enumerate(config.reference.soup, 1):
+        named = directory.replace("WORKDIR", str(workdir))
+        params = load_params("config.reference.soup", named, model, device_mesh)
+        mean = params if mean is None else references.model_soup(mean, params, alpha=1 / count)
+    if mean is None:
+        return jax.tree.map(jnp.copy, start)
+    return references.model_soup(start, mean, alpha=config.reference.soup_weight)
 
 
 def _at(tree: Mapping, path: tuple) -> Any:

@@ -51,8 +51,8 @@ def statistical_rejection_sampling(
 
     Pass after pass over what is left, each candidate is accepted with the probability of `rso_acceptance`, whose r_max
     is taken anew at the start of a pass; it ends as soon as k are accepted, or none is left. Every pass accepts at
-    least the best one. With N close to k nearly everything is kept, and the outcome follows the sampling policy rather than
-    the target: the paper draws N = 64 for k = 8.
+    least the best one. With N close to k nearly everything is kept, and the outcome follows the sampling policy rather
+    than the target: the paper draws N = 64 for k = 8.
 
     Args:
       rewards: of the candidates in the order in which they were drawn.
