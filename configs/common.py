@@ -91,7 +91,7 @@ def base() -> ConfigDict:
     config.mesh.fsdp = 1
     config.mesh.tensor = 1
 
-    config.gold = ConfigDict()  # only with the generated corpus: samples scored by its true reward
+    config.gold = ConfigDict()  # only with the corpus as source or eval_source: samples scored by its true reward
     config.gold.samples = 512
     config.gold.temperature = 1.0
     return config

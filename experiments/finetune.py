@@ -234,7 +234,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
 
     # --- gold reward before
     result: dict[str, Any] = {"name": name}
-    with_gold = config.data.source == "corpus" and config.gold.samples > 0
+    with_gold = "corpus" in (config.data.source, config.data.eval_source) and config.gold.samples > 0
     sample_gold = functools.partial(
         gold_reward.sample,
         samples=config.gold.samples,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from alignment import statistics
 from alignment.data import corpus, formats, pipeline, rows, tokenizers
 from alignment.models import decoder, hugging_face
 from alignment.training import checkpoints, mesh, references
+from configs import common
 
 # What the completions of a row are called, by kind of data.
 SIDES = {
@@ -46,8 +48,7 @@ class Data(NamedTuple):
 
 def load_data(config: ConfigDict) -> Data:
     data = config.data
-    directory = data.tokenizer or config.model.hugging_face
-    tokenizer = tokenizers.HuggingFaceTokenizer(directory) if directory else tokenizers.ByteTokenizer()
+    tokenizer = load_tokenizer(config)
     if data.kind not in formats.KINDS:
         raise ValueError(f"config.data.kind: {data.kind!r} is not one of {', '.join(formats.KINDS)}")
 
@@ -173,6 +174,28 @@ def load_params(key: str, directory: str, model: decoder.Model, device_mesh) -> 
     if differing := [k for k in ours if k != "reward_heads" and ours[k] != theirs.get(k)]:
         raise ValueError(f"{key}: {directory} is of another model, which differs in {', '.join(differing)}")
     return initial_params(model, given, 0, device_mesh)
+
+
+def load_run(key: str, directory: str, device_mesh) -> tuple[ConfigDict, Any, decoder.Model, Any]:
+    """(config, tokenizer, model, parameters) of a finished run's WORKDIR or of a Hugging Face directory."""
+    path = Path(directory)
+    if (path / "result.json").is_file():
+        config = ConfigDict(json.loads((path / "result.json").read_text())["config"])
+    else:
+        config = common.base()
+        config.model.hugging_face = directory
+        if not (path / "config.json").is_file():
+            raise ValueError(
+                f"{key}: {directory} is neither the WORKDIR of a finished run nor a Hugging Face directory"
+            )
+    tokenizer = load_tokenizer(config)
+    model, _ = build_model(config, tokenizer.vocab_size)
+    return config, tokenizer, model, load_params(key, directory, model, device_mesh)
+
+
+def load_tokenizer(config: ConfigDict) -> Any:
+    directory = config.data.tokenizer or config.model.hugging_face
+    return tokenizers.HuggingFaceTokenizer(directory) if directory else tokenizers.ByteTokenizer()
 
 
 def reference_params(config: ConfigDict, workdir: Path, model: decoder.Model, start: Any, device_mesh) -> Any:
