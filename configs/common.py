@@ -53,7 +53,7 @@ def base() -> ConfigDict:
     config.precompute_reference = False  # store the reference's log-probs once instead of scoring in every step
 
     config.reference = ConfigDict()
-    config.reference.soup = ()  # WORKDIRs of finished runs or Hugging Face directories ("WORKDIR" in one: this run's);
+    config.reference.soup = ()  # WORKDIRs of finished runs or Hugging Face directories ("BEFORE" in one: where config.before ran);
     # the reference is (1 - soup_weight) of the starting model plus soup_weight of their average; empty: the start alone
     config.reference.soup_weight = 0.5
     config.reference.update_every = 0  # steps after which the reference moves towards the policy; 0: it is frozen

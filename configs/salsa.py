@@ -19,6 +19,6 @@ def get_config():
     second.training.steps = second.training.eval_every = second.checkpoints.every = 100
     second.optimizer.learning_rate = 1e-3
     common.starting_from(config, common.starting_from(second, common.sft()))
-    config.reference.soup = ("WORKDIR/before/before",)
+    config.reference.soup = ("BEFORE/before",)
     config.reference.soup_weight = 0.5
     return config

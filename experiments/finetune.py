@@ -169,7 +169,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         score = functools.partial(
             stored_reference.load_or_score,
             model=model,
-            params=from_config.reference_params(config, workdir, model, params, device_mesh),
+            params=from_config.reference_params(config, workdir / "before", model, params, device_mesh),
             device_mesh=device_mesh,
             chunk_size=config.training.vocabulary_chunk or None,
             temperature=config.training.temperature,
@@ -184,7 +184,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         train_table = table("reference_train.npz", data.train)
         eval_table = table("reference_eval.npz", data.evaluation) if data.evaluation else None
     elif "reference" in needs.models:
-        reference = from_config.reference_params(config, workdir, model, params, device_mesh)
+        reference = from_config.reference_params(config, workdir / "before", model, params, device_mesh)
         frozen_models = {"reference": model}
         if config.reference.update_every:  # then it changes, and belongs to the state and to the checkpoint
             moving = reference

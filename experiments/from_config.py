@@ -198,11 +198,11 @@ def load_tokenizer(config: ConfigDict) -> Any:
     return tokenizers.HuggingFaceTokenizer(directory) if directory else tokenizers.ByteTokenizer()
 
 
-def reference_params(config: ConfigDict, workdir: Path, model: decoder.Model, start: Any, device_mesh) -> Any:
+def reference_params(config: ConfigDict, before: Path, model: decoder.Model, start: Any, device_mesh) -> Any:
     """The parameters that the reference begins with, in arrays of their own: those of the start, or a soup."""
     mean = None
     for count, directory in enumerate(config.reference.soup, 1):
-        named = directory.replace("WORKDIR", str(workdir))
+        named = directory.replace("BEFORE", str(before))
         params = load_params("config.reference.soup", named, model, device_mesh)
         mean = params if mean is None else references.model_soup(mean, params, alpha=1 / count)
     if mean is None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from alignment.data import corpus, rows
-from experiments import sampling
+from alignment.decoding import sampler
 
 
 def sample(
@@ -19,17 +20,25 @@ def sample(
     rng = np.random.default_rng(12345)
     held_out = corpus.prompts("test")
     prompts = [held_out[i % len(held_out)] for i in range(samples)]
-    drawn = sampling.complete(
+    tokens = np.full((len(prompts), prompt_length), tokenizer.pad_id, np.int32)
+    mask = np.zeros(tokens.shape, bool)
+    for row, prompt in enumerate(prompts):
+        ids = rows.encode_prompt(prompt, tokenizer)
+        tokens[row, prompt_length - len(ids) :], mask[row, prompt_length - len(ids) :] = ids, True
+    drawn = sampler.sample(
         model,
         params,
-        tokenizer,
-        [rows.encode_prompt(prompt, tokenizer) for prompt in prompts],
+        jnp.asarray(tokens),
+        jnp.asarray(mask),
         jax.random.key(7),
-        prompt_length=prompt_length,
-        completion_length=completion_length,
+        max_new_tokens=completion_length,
         temperature=temperature,
+        eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id,
     )
-    texts = [d.text for d in drawn]
+    out, keep = np.asarray(drawn.tokens), np.asarray(drawn.mask)
+    words = [[int(t) for t in row[k] if t != tokenizer.eos_id] for row, k in zip(out, keep, strict=True)]
+    texts = [tokenizer.decode(w) for w in words]
     rewards = np.array([corpus.gold_reward(p, t) for p, t in zip(prompts, texts, strict=True)])
     opponents = np.array([corpus.gold_reward(p, corpus.demonstration(p, rng)) for p in prompts])
     return texts, rewards, opponents
