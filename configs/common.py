@@ -53,8 +53,9 @@ def base() -> ConfigDict:
     config.precompute_reference = False  # store the reference's log-probs once instead of scoring in every step
 
     config.reference = ConfigDict()
-    config.reference.soup = ()  # WORKDIRs of finished runs or Hugging Face directories ("BEFORE" in one: where config.before ran);
-    # the reference is (1 - soup_weight) of the starting model plus soup_weight of their average; empty: the start alone
+    config.reference.soup = ()  # WORKDIRs of finished runs or Hugging Face directories; "BEFORE" in one is where
+    # config.before ran. The reference is (1 - soup_weight) of the starting model plus soup_weight of their average;
+    # empty: the start alone
     config.reference.soup_weight = 0.5
     config.reference.update_every = 0  # steps after which the reference moves towards the policy; 0: it is frozen
     config.reference.update_weight = 0.6  # share of the policy in that update; 1: the reference becomes the policy
