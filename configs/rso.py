@@ -5,9 +5,11 @@ python -m experiments.finetune --config=configs/rso.py --workdir=runs/rso --conf
 The pairs are made before that, from samples of the model that this run starts from (a run of configs/dpo.py leaves the
 same one in its before/):
 
-python -m experiments.make_data candidates --policy=runs/dpo/before --samples=64 --output=runs/candidates.jsonl
-python -m experiments.make_data statistical_rejection_sampling --input=runs/candidates.jsonl --output=runs/rso.jsonl
+python -m experiments.make_data candidates --policy=runs/dpo/before --samples=512 --output=runs/candidates.jsonl
+python -m experiments.make_data statistical_rejection_sampling --k=64 --input=runs/candidates.jsonl \
+    --output=runs/rso.jsonl
 
+The paper's 8 of 64 would give about 170 pairs of the corpus' 48 prompts; 64 of 512 is the same share and more pairs.
 Without `--config.data.source` it is DPO on the corpus' own pairs, and no RSO.
 
 Not measured yet.
