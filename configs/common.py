@@ -22,7 +22,7 @@ def base() -> ConfigDict:
     config.data = ConfigDict()
     config.data.source = "corpus"  # "corpus" (generated), *.jsonl, *.parquet, a TFDS directory or tfds:NAME
     config.data.eval_source = ""  # as source; "": the corpus' test split, none for other sources
-    config.data.kind = "pairs"  # completion | chat | pairs | lists
+    config.data.kind = "pairs"  # completion | chat | pairs | lists | unpaired | triples
     config.data.split = "train"  # of TFDS
     config.data.eval_split = "test"
     config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
@@ -36,7 +36,7 @@ def base() -> ConfigDict:
     config.data.batch_size = 64  # rows of the global batch
     config.data.corpus_size = 4096
     config.data.corpus_eval_size = 256
-    config.data.label_noise = 0.0  # share of flipped pairs in the corpus' training split
+    config.data.label_noise = 0.0  # share of flipped labels in the corpus' training split
     # For kernels that read token_rewards: texts put before the prompt, one asking for a better answer, one for a worse.
     # The starting model scores every completion once after each; how the two differ is a token's reward.
     config.data.revision_prompts = ConfigDict()
@@ -58,6 +58,14 @@ def base() -> ConfigDict:
     config.objective = ConfigDict()  # kernel of alignment.losses -> {weight, side, reduction, hyperparameters}
     config.metrics = ConfigDict()  # function of alignment.metrics -> the same without weight
     config.precompute_reference = False  # store the reference's log-probs once instead of scoring in every step
+
+    config.reference = ConfigDict()
+    config.reference.soup = ()  # WORKDIRs of finished runs or Hugging Face directories; "BEFORE" in one is where
+    # config.before ran. The reference is (1 - soup_weight) of the starting model plus soup_weight of their average;
+    # empty: the start alone
+    config.reference.soup_weight = 0.5
+    config.reference.update_every = 0  # steps after which the reference moves towards the policy; 0: it is frozen
+    config.reference.update_weight = 0.6  # share of the policy in that update; 1: the reference becomes the policy
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 1e-3
@@ -96,7 +104,7 @@ def base() -> ConfigDict:
     config.diagnostics.gradient_entanglement = 0  # pairs whose two gradients are compared at each evaluation; 0: off
     config.diagnostics.difficulty = False  # at the end, loss against what it takes to flip: difficulty.jsonl and .png
 
-    config.gold = ConfigDict()  # only with the generated corpus: samples scored by its true reward
+    config.gold = ConfigDict()  # only with the corpus as source or eval_source: samples scored by its true reward
     config.gold.samples = 512
     config.gold.temperature = 1.0
     return config
@@ -119,13 +127,18 @@ def sft() -> ConfigDict:
     return config
 
 
+def starting_from(config: ConfigDict, before: ConfigDict) -> ConfigDict:
+    """`config` made to start from the parameters that the config `before` trains."""
+    for inherited in ("seed", "distributed", "model", "mesh"):  # said once, in the config of the run that follows
+        del before[inherited]
+    del before.data.tokenizer
+    config.before = before
+    return config
+
+
 def after_sft(objective: dict, metrics: dict) -> ConfigDict:
     """An objective that starts from the model `sft` trains; that model is also its reference."""
-    config = base()
-    config.before = sft()
-    for inherited in ("seed", "distributed", "model", "mesh"):  # said once, in the config of the run that follows
-        del config.before[inherited]
-    del config.before.data.tokenizer
+    config = starting_from(base(), sft())
     config.objective = ConfigDict(objective)
     config.metrics = ConfigDict(metrics)
     config.data.batch_size = 32
@@ -180,6 +193,16 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError(
             "config.diagnostics.gradient_entanglement: must be at least 0 (off), got "
             f"{config.diagnostics.gradient_entanglement}"
+        )
+    if config.reference.update_every < 0:
+        raise ValueError(f"config.reference.update_every: must be at least 0, got {config.reference.update_every}")
+    for key in ("soup_weight", "update_weight"):
+        if not 0 <= config.reference[key] <= 1:
+            raise ValueError(f"config.reference.{key}: must lie in [0, 1], got {config.reference[key]}")
+    if config.reference.update_every and config.precompute_reference:
+        raise ValueError(
+            "config.reference.update_every: the reference changes, so log-probs stored once go stale; set "
+            "config.precompute_reference=False"
         )
     if not config.objective:
         raise ValueError("config.objective: empty; name at least one kernel of alignment.losses")

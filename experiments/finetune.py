@@ -1,4 +1,4 @@
-"""Fine-tunes a language model on offline data: demonstrations, preference pairs, ranked lists.
+"""Fine-tunes a language model on offline data: demonstrations, pairs, ranked lists, triples, single verdicts.
 
     python -m experiments.finetune --config=configs/dpo.py --workdir=DIR [--config.objective.dpo.beta=0.2 ...]
 
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from absl import app, flags
 from absl import logging as absl_logging
 from jax.experimental import multihost_utils
@@ -154,11 +153,16 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     data = from_config.load_data(config)
     by_process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     stream = pipeline.training_batches(
-        data.train, batch_size=config.data.batch_size, seed=config.seed, collate=data.collate, **by_process
+        data.train,
+        batch_size=config.data.batch_size,
+        seed=config.seed,
+        collate=data.collate,
+        mix=data.mix,
+        **by_process,
     )
     evaluation_batches = (
         pipeline.evaluation_batches(
-            data.evaluation, batch_size=config.data.batch_size, collate=data.collate, **by_process
+            data.evaluation, batch_size=config.data.batch_size, collate=data.collate, mix=data.mix, **by_process
         )
         if data.evaluation
         else []
@@ -189,10 +193,23 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         say(f"{name}: starting from the parameters in {before_directory(config, workdir)}")
     params = from_config.initial_params(model, given, config.seed, device_mesh)
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": config.training.temperature}
-    tables = from_config.stored_tables(config, workdir, names, needs, model, params, data, device_mesh, by_process)
-    frozen_params, frozen_models = {}, {}
-    if "reference" in needs.models and not config.precompute_reference:
-        frozen_params, frozen_models = {"reference": jax.tree.map(jnp.copy, params)}, {"reference": model}
+    reference = None
+    if "reference" in needs.models:
+        before = before_directory(config, workdir)
+        reference = from_config.reference_params(config, before, model, params, device_mesh)
+    elif config.reference.update_every or config.reference.soup:
+        raise ValueError("config.reference: no kernel of this objective asks for a reference")
+    tables = from_config.stored_tables(
+        config, workdir, names, needs, model, params, reference, data, device_mesh, by_process
+    )
+    frozen_params, frozen_models, moving = {}, {}, None
+    if reference is not None and not config.precompute_reference:
+        frozen_models = {"reference": model}
+        if config.reference.update_every:  # then it changes, and belongs to the state and to the checkpoint
+            moving = reference
+        else:
+            frozen_params = {"reference": reference}
+    del reference
 
     # --- optimizer and step
     tx, rate = optimizer.make(config.optimizer, config.training.steps)
@@ -203,13 +220,25 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     else:
         make_step = functools.partial(step.make_step, losses)
     make_state = functools.partial(state.create, optimizer=tx, method_state=objective.initial_states(terms))
-    abstract = jax.eval_shape(lambda p: make_state(p, rng=jax.random.key(config.seed + 1)), params)
+
+    def initial(params, reference):
+        return make_state(params, rng=jax.random.key(config.seed + 1), reference=reference)
+
+    abstract = jax.eval_shape(initial, params, moving)
     shardings = mesh.parameter_sharding(device_mesh, abstract)
-    train_state = jax.jit(lambda p: make_state(p, rng=jax.random.key(config.seed + 1)), out_shardings=shardings)(params)
-    del params
+    train_state = jax.jit(initial, out_shardings=shardings)(params, moving)
+    del params, moving
     frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen_params)
     train_step = jax.jit(
-        make_step(terms, metrics, data.sides, tx, accumulate=config.training.accumulate),
+        make_step(
+            terms,
+            metrics,
+            data.sides,
+            tx,
+            accumulate=config.training.accumulate,
+            reference_every=config.reference.update_every,
+            reference_weight=config.reference.update_weight,
+        ),
         in_shardings=(shardings, frozen_shardings, mesh.batch_sharding(device_mesh)),
         out_shardings=(shardings, mesh.replicated(device_mesh)),
         donate_argnums=0,
@@ -225,7 +254,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- gold reward before
     result: dict[str, Any] = {"name": name}
-    with_gold = config.data.source == "corpus" and config.gold.samples > 0
+    with_gold = "corpus" in (config.data.source, config.data.eval_source) and config.gold.samples > 0
     sample_gold = functools.partial(
         gold_reward.sample,
         samples=config.gold.samples,
@@ -243,7 +272,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     description = {
         "model": from_config.describe_model(model.config),
         "objective": checkpoints.as_json(
-            {"terms": config.objective.to_dict(), "seed": config.seed}
+            {"terms": config.objective.to_dict(), "seed": config.seed, "reference": config.reference.to_dict()}
             | {
                 k: config.data[k]
                 for k in ("source", "kind", "batch_size", "prompt_length", "completion_length", "packed")
@@ -308,7 +337,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             if progress:
                 progress.advance(at, tokens, values)
             if evaluation_batches and (at % config.training.eval_every == 0 or at == config.training.steps):
-                models = (train_state.params, frozen_params, train_state.method_state)
+                models = (train_state.params, step.with_reference(frozen_params, train_state), train_state.method_state)
                 evaluated, last_evaluation = at, evaluate(
                     terms, evaluation, *models, evaluation_batches, tables["eval"], device_mesh
                 )
@@ -358,7 +387,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             )
     if config.diagnostics.difficulty:
         result["difficulty"] = diagnostics.write_difficulty(
-            workdir, model, frozen_models, train_state.params, frozen_params, terms, data.sides,
+            workdir, model, frozen_models, train_state.params, step.with_reference(frozen_params, train_state),
+            terms, data.sides,
             (stored_reference.join(b, tables["eval"]) for b in evaluation_batches), device_mesh, **scoring,
         )  # fmt: skip
     if config.checkpoints.export_hugging_face and not config.model.reward_heads:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from alignment import statistics
 from alignment.data import corpus, formats, pipeline, rows, tokenizers
 from alignment.models import decoder, hugging_face
-from alignment.training import checkpoints, mesh, stored_reference
+from alignment.training import checkpoints, mesh, references, stored_reference
+from configs import common
 
 # What the completions of a row are called, by kind of data.
 SIDES = {
@@ -22,6 +25,8 @@ SIDES = {
     "chat": ("",),
     "pairs": ("chosen", "rejected"),
     "lists": ("responses",),
+    "unpaired": ("", "mismatched"),
+    "triples": ("chosen", "rejected", "gold"),
 }
 
 
@@ -38,12 +43,12 @@ class Data(NamedTuple):
     sides: tuple[str, ...]
     columns: tuple[str, ...]
     collate: Any
+    mix: pipeline.Mix | None  # rows of a global batch that take something from each other
 
 
 def load_data(config: ConfigDict) -> Data:
     data = config.data
-    directory = data.tokenizer or config.model.hugging_face
-    tokenizer = tokenizers.HuggingFaceTokenizer(directory) if directory else tokenizers.ByteTokenizer()
+    tokenizer = load_tokenizer(config)
     if data.kind not in formats.KINDS:
         raise ValueError(f"config.data.kind: {data.kind!r} is not one of {', '.join(formats.KINDS)}")
 
@@ -69,10 +74,16 @@ def load_data(config: ConfigDict) -> Data:
     held_out = read(eval_source, data.eval_split, "test", data.corpus_eval_size, 0.0) if eval_source else []
     evaluation = tokenised(held_out, "evaluation data") if held_out else []
 
-    completions = len(train[0].completions)
+    mix = rows.with_mismatched if data.kind == "unpaired" else None
+    completions = len(train[0].completions) + (mix is not None)
+    if mix and config.precompute_reference:
+        raise ValueError(
+            "config.precompute_reference: the mismatched completion of an unpaired example changes from batch to "
+            "batch, so its log-probs cannot be stored"
+        )
     if data.packed:
         if completions != 1:
-            raise ValueError("config.data.packed: packing is for one completion per example, not for pairs or lists")
+            raise ValueError(f"config.data.packed: a packed example has one completion; these have {completions} sides")
         if config.precompute_reference:
             raise ValueError(
                 "config.precompute_reference: packed rows hold several examples; set config.data.packed=False"
@@ -88,8 +99,8 @@ def load_data(config: ConfigDict) -> Data:
             sides=completions,
             pad_id=tokenizer.pad_id,
         )
-    columns = tuple(k for k in collate(train[:1]) if k in statistics.LABELS)
-    return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate)
+    columns = tuple(k for k in collate(mix(train[:1]) if mix else train[:1]) if k in statistics.LABELS)
+    return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate, mix)
 
 
 def revised_batches(
@@ -135,11 +146,17 @@ def revised_batches(
 
 
 def stored_tables(
-    config, workdir: Path, names, needs, model, params, data, device_mesh, by_process
+    config, workdir: Path, names, needs, model, params, reference, data, device_mesh, by_process
 ) -> dict[str, dict[str, stored_reference.Table]]:
-    """What the starting model says once of all examples: {"train": {batch key: table}, "eval": {...}}."""
-    logps = stored_reference.token_logps(
-        model, params, chunk_size=config.training.vocabulary_chunk or None, temperature=config.training.temperature
+    """What frozen models say once of all examples: {"train": {batch key: table}, "eval": {...}}.
+
+    The reference gives log-probs; `params`, those of the start, give token rewards.
+    """
+    token_logps = functools.partial(
+        stored_reference.token_logps,
+        model,
+        chunk_size=config.training.vocabulary_chunk or None,
+        temperature=config.training.temperature,
     )
     tables: dict[str, dict] = {"train": {}, "eval": {}}
 
@@ -166,14 +183,15 @@ def stored_tables(
             )
             return ((batch,) for batch in batches)
 
-        fill("reference_token_logps", "reference", "reference log-probs", logps, plain)
+        fill("reference_token_logps", "reference", "reference log-probs", token_logps(reference), plain)
 
     reads_rewards = any(statistics.parse(name).statistic == "token_rewards" for name in names)
     if any(config.data.revision_prompts.values()) and not reads_rewards:
         raise ValueError("config.data.revision_prompts: no kernel of this objective asks for token_rewards")
     if reads_rewards:
         revised = functools.partial(revised_batches, config, data, model.config, **by_process)
-        fill("token_rewards", "token_rewards", "token rewards", stored_reference.token_rewards(logps), revised)
+        rewards = stored_reference.token_rewards(token_logps(params))
+        fill("token_rewards", "token_rewards", "token rewards", rewards, revised)
     return tables
 
 
@@ -229,6 +247,59 @@ def initial_params(model: decoder.Model, given: dict | None, seed: int, device_m
         shardings,
     )
     return placed
+
+
+def load_params(key: str, directory: str, model: decoder.Model, device_mesh) -> Any:
+    """Parameters of a finished run (its WORKDIR) or of a Hugging Face directory, of this model, on the mesh."""
+    path = Path(directory)
+    if (path / "checkpoints").is_dir():
+        shapes = jax.eval_shape(model.init, jax.random.key(0))
+        abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes))
+        return checkpoints.restore_params(path / "checkpoints", abstract, describe_model(model.config))
+    if not (path / "config.json").is_file():
+        raise ValueError(
+            f"{key}: {directory} is neither the WORKDIR of a finished run (with checkpoints/) nor a Hugging Face "
+            "directory (with config.json)"
+        )
+    loaded, given = hugging_face.load(directory, dtype="float32")
+    ours, theirs = describe_model(model.config), describe_model(loaded)
+    if differing := [k for k in ours if k != "reward_heads" and ours[k] != theirs.get(k)]:
+        raise ValueError(f"{key}: {directory} is of another model, which differs in {', '.join(differing)}")
+    return initial_params(model, given, 0, device_mesh)
+
+
+def load_run(key: str, directory: str, device_mesh) -> tuple[ConfigDict, Any, decoder.Model, Any]:
+    """(config, tokenizer, model, parameters) of a finished run's WORKDIR or of a Hugging Face directory."""
+    path = Path(directory)
+    if (path / "result.json").is_file():
+        config = ConfigDict(json.loads((path / "result.json").read_text())["config"])
+    else:
+        config = common.base()
+        config.model.hugging_face = directory
+        if not (path / "config.json").is_file():
+            raise ValueError(
+                f"{key}: {directory} is neither the WORKDIR of a finished run nor a Hugging Face directory"
+            )
+    tokenizer = load_tokenizer(config)
+    model, _ = build_model(config, tokenizer.vocab_size)
+    return config, tokenizer, model, load_params(key, directory, model, device_mesh)
+
+
+def load_tokenizer(config: ConfigDict) -> Any:
+    directory = config.data.tokenizer or config.model.hugging_face
+    return tokenizers.HuggingFaceTokenizer(directory) if directory else tokenizers.ByteTokenizer()
+
+
+def reference_params(config: ConfigDict, before: Path, model: decoder.Model, start: Any, device_mesh) -> Any:
+    """The parameters that the reference begins with, in arrays of their own: those of the start, or a soup."""
+    mean = None
+    for count, directory in enumerate(config.reference.soup, 1):
+        named = directory.replace("BEFORE", str(before))
+        params = load_params("config.reference.soup", named, model, device_mesh)
+        mean = params if mean is None else references.model_soup(mean, params, alpha=1 / count)
+    if mean is None:
+        return jax.tree.map(jnp.copy, start)
+    return references.model_soup(start, mean, alpha=config.reference.soup_weight)
 
 
 def _at(tree: Mapping, path: tuple) -> Any:

@@ -28,8 +28,11 @@ _SMALL = {
 
 
 def shrink(config, steps=3):
-    """The config with its sizes made tiny, in both of its stages; what it trains stays as it was."""
-    for stage in (config, config.before) if config.before else (config,):
+    """The config with its sizes made tiny, in all of its stages; what it trains stays as it was."""
+    stages = [config]
+    while stages[-1].before:
+        stages.append(stages[-1].before)
+    for stage in stages:
         for section, values in _SMALL.items():
             if section in stage:
                 for key, value in values.items():

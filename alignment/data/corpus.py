@@ -32,13 +32,15 @@ CLAUSES = (" as we know", " i would say", " at least here")
 
 PROMPT_LENGTH = 32  # bytes and a begin token
 COMPLETION_LENGTH = 48  # bytes and an end token
-KINDS = ("completion", "chat", "pairs", "lists")
+KINDS = ("completion", "chat", "pairs", "lists", "unpaired", "triples")
 SPLITS = ("train", "test")
 ANNOTATORS = 4
 
 LENGTH_PENALTY = 0.02
 MALFORMED = -5.0
+DESIRABLE = 0.0  # a demonstration of a higher gold reward is labelled desirable: three in five are
 
+_GOLD_DRAWS = 8
 _RIGHT_NOUN = 0.75
 _RAMBLE = 0.4
 _ADJECTIVE = "|".join(POSITIVE + NEGATIVE)
@@ -91,6 +93,8 @@ def generate(
       for a swapped pair.
     lists: `responses` demonstrations with labels (reward - lowest) / (highest - lowest) in [0, 1], not all equal; with
       probability `label_noise` the labels of a list are mirrored, 1 - label.
+    unpaired: one demonstration with the label gold reward > `DESIRABLE`, flipped with probability `label_noise`.
+    triples: chosen and rejected as in pairs, noise included, and as `gold` the best of eight other demonstrations.
     completion, chat: one demonstration; no label and hence no noise.
 
     Args:
@@ -130,6 +134,15 @@ def generate(
                     "annotator_id": int(rng.integers(ANNOTATORS)),
                 }
             )
+        elif kind == "unpaired":
+            text = demonstration(prompt, rng)
+            label = (gold_reward(prompt, text) > DESIRABLE) ^ (rng.random() < label_noise)
+            records.append({"prompt": prompt, "completion": text, "label": bool(label)})
+        elif kind == "triples":
+            texts, rewards = _different(prompt, 2, rng)
+            chosen = int(np.argmax(rewards)) ^ int(rng.random() < label_noise)
+            gold = _best_other(prompt, texts, rng)
+            records.append({"prompt": prompt, "gold": gold, "chosen": texts[chosen], "rejected": texts[1 - chosen]})
         else:
             texts, rewards = _different(prompt, responses, rng)
             labels = (np.asarray(rewards) - min(rewards)) / (max(rewards) - min(rewards))
@@ -159,7 +172,7 @@ def write(
     for kind in KINDS:
         for split, count in (("train", size), ("test", test_size)):
             # Noise belongs to the training labels; a test set must be right.
-            noise = label_noise if split == "train" and kind in ("pairs", "lists") else 0.0
+            noise = label_noise if split == "train" and kind not in ("completion", "chat") else 0.0
             path = paths[kind, split] = directory / f"{kind}_{split}.jsonl"
             records = generate(kind, count, seed, noise, split)
             path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
@@ -173,6 +186,15 @@ def _different(prompt: str, count: int, rng: np.random.Generator) -> tuple[list[
         rewards = [gold_reward(prompt, text) for text in texts]
         if max(rewards) - min(rewards) > LENGTH_PENALTY / 2:
             return texts, rewards
+
+
+def _best_other(prompt: str, but: list[str], rng: np.random.Generator) -> str:
+    """The best of some demonstrations that are none of `but`."""
+    drawn: list[str] = []
+    while len(drawn) < _GOLD_DRAWS:
+        text = demonstration(prompt, rng)
+        drawn += [text] * (text not in but)
+    return max(drawn, key=lambda text: gold_reward(prompt, text))
 
 
 def _check_in(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -10,6 +10,8 @@ A record is a dict; its kind says which fields it has (text fields may also be l
 | `pairs`      | prompt, chosen, rejected, [margin], [preference_proportion],               | `Pair`       |
 |              | [annotator_id], [weight]                                                   |              |
 | `lists`      | prompt, responses, labels (higher is better), [weight]                     | `Ranking`    |
+| `unpaired`   | prompt, completion, label (true or 1: wanted), [weight]                    | `Unpaired`   |
+| `triples`    | prompt, gold (the target answer), chosen, rejected, [weight]               | `Triple`     |
 
 In pairs of message lists, chosen and rejected hold the whole conversation, or the answer alone (then `prompt` gives the
 conversation, as messages or as the text of one user turn). Whatever is wrong with a record raises `DataError` with the
@@ -26,7 +28,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-KINDS = ("completion", "chat", "pairs", "lists")
+KINDS = ("completion", "chat", "pairs", "lists", "unpaired", "triples")
 
 
 class DataError(ValueError):
@@ -82,7 +84,30 @@ class Ranking:
     where: str = dataclasses.field(default="", compare=False)
 
 
-Example = Completion | Pair | Ranking
+@dataclasses.dataclass(frozen=True)
+class Unpaired:
+    """A completion with a verdict of its own: wanted or not."""
+
+    prompt: Prompt
+    completion: str
+    desirable: bool
+    weight: float | None = None
+    where: str = dataclasses.field(default="", compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Triple:
+    """A preference and, beside it, the answer to imitate. `gold` may be the chosen answer but not the rejected one."""
+
+    prompt: Prompt
+    gold: str
+    chosen: str
+    rejected: str
+    weight: float | None = None
+    where: str = dataclasses.field(default="", compare=False)
+
+
+Example = Completion | Pair | Ranking | Unpaired | Triple
 
 
 def read(
@@ -232,7 +257,8 @@ def _examples(
         raise ValueError(f"kind={kind!r} is not one of {', '.join(KINDS)}")
     if on_invalid not in ("error", "drop"):
         raise ValueError(f"on_invalid={on_invalid!r} is not one of error, drop")
-    parse = {"completion": _completion, "chat": _chat, "pairs": _pair, "lists": _ranking}[kind]
+    parse = {"completion": _completion, "chat": _chat, "pairs": _pair, "lists": _ranking, "unpaired": _unpaired,
+             "triples": _triple}[kind]  # fmt: skip
     examples, reasons = [], []
     for where, record in records:
         try:
@@ -321,6 +347,27 @@ def _ranking(where: str, record: Mapping[str, Any]) -> Ranking:
     order = sorted(range(len(texts)), key=lambda i: -labels[i])  # sorted is stable, so ties keep their order
     responses, labels = tuple(texts[i] for i in order), tuple(labels[i] for i in order)
     return Ranking(prompt, responses, labels, _weight(where, record), where)
+
+
+def _unpaired(where: str, record: Mapping[str, Any]) -> Unpaired:
+    prompt = _prompt(where, record)
+    prompt, (completion,) = _answers(where, record, prompt, ("completion",))
+    label = _required(where, record, "label")
+    # Not bool(label): the text "false" would be true. JSON's 1.0 is as good as 1.
+    if isinstance(label, str) or label not in (0, 1):
+        raise _InvalidRecord(f"{where}: field 'label' must be true or false (or 1 or 0), got {label!r}")
+    return Unpaired(prompt, completion, bool(label), _weight(where, record), where)
+
+
+def _triple(where: str, record: Mapping[str, Any]) -> Triple:
+    prompt = _prompt(where, record)
+    prompt, (gold, chosen, rejected) = _answers(where, record, prompt, ("gold", "chosen", "rejected"))
+    for field, text in (("chosen", chosen), ("gold", gold)):
+        if text == rejected:
+            raise _InvalidRecord(
+                f"{where}: fields {field!r} and 'rejected' are equal; an answer cannot be wanted and unwanted"
+            )
+    return Triple(prompt, gold, chosen, rejected, _weight(where, record), where)
 
 
 def _prompt(where: str, record: Mapping[str, Any]) -> Prompt | None:

@@ -16,12 +16,16 @@ A batch is a dict of numpy arrays; B rows, L columns, S completions ("sides") a 
 | `labels`       | f32 [B, S]     | ranked lists only, best first                                                      |
 | `margins`      | f32 [B]        | if the data has them; likewise `annotator_ids` i32 [B], `weights` f32 [B] and      |
 |                |                | `preference_proportions` f32 [B]                                                   |
+| `desirable`    | bool [B]       | unpaired examples only, whether the completion is a wanted one                     |
 
 Who may attend to whom follows from `segment_ids`: see `alignment.segments`.
 
 Trees: `[prompt block of P, left-padded | completion 0: T | completion 1: T | ...]`, L = P + S * T; target t of side s
 is the token of column P + s * T + t. Packed rows: whole examples one after another, each a tree with branch 0, S = 1
 and T = L; target t is the token of column t.
+
+The sides of a row, in order: the completion; or chosen, rejected; or the responses of a list, best first; or chosen,
+rejected, gold; or, for unpaired examples, the completion and one of another prompt (`with_mismatched`).
 """
 
 import dataclasses
@@ -29,7 +33,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alignment.data.formats import Completion, DataError, Example, Message, Pair, Ranking
+from alignment.data.formats import Completion, DataError, Example, Message, Pair, Ranking, Triple, Unpaired
 from alignment.data.tokenizers import Tokenizer
 from alignment.segments import BRANCHES
 
@@ -48,6 +52,7 @@ class Tokenized:
     annotator_id: int | None = None
     weight: float | None = None
     preference_proportion: float | None = None
+    desirable: bool | None = None
     where: str = ""
 
 
@@ -91,7 +96,8 @@ def tokenize(
     Args:
       too_long: "error" names the first example that does not fit; "drop" leaves such examples out; "truncate" cuts
         prompts on the left (a begin token stays) and completions on the right (which then have no end token). Pairs
-        whose sides are the same tokens (after the cut) are an error, or dropped and counted, too.
+        (and the pairs of triples) whose sides are the same tokens after the cut are an error, or dropped and counted,
+        too.
 
     Returns:
       (tokenised examples in order, report of all counts).
@@ -126,7 +132,7 @@ def tokenize(
                 dropped += 1
                 continue
         shortened = [c[:completion_length] for c in completions]
-        if isinstance(example, Pair) and shortened[0] == shortened[1]:
+        if isinstance(example, (Pair, Triple)) and shortened[0] == shortened[1]:
             # Cut too short, or made equal by a template that trims: nothing could be learnt, and no one would notice.
             if too_long == "error":
                 raise DataError(f"{example.where}: 'chosen' and 'rejected' are the same tokens; they must differ")
@@ -148,6 +154,7 @@ def tokenize(
                 annotator_id=getattr(example, "annotator_id", None),
                 weight=example.weight,
                 preference_proportion=getattr(example, "preference_proportion", None),
+                desirable=getattr(example, "desirable", None),
                 where=example.where,
             )
         )
@@ -176,6 +183,8 @@ def _encode(example: Example, tokenizer: Tokenizer) -> tuple[list[int], list[lis
         Completion: lambda: (example.completion,),
         Pair: lambda: (example.chosen, example.rejected),
         Ranking: lambda: example.responses,
+        Unpaired: lambda: (example.completion,),
+        Triple: lambda: (example.chosen, example.rejected, example.gold),
     }[type(example)]()
     if not isinstance(example.prompt, str):
         opening = tokenizer.render_chat(example.prompt, add_generation_prompt=True)
@@ -236,6 +245,29 @@ def _check_uniform(examples: Sequence[Example]) -> None:
 
 
 # Collating -----------------------------------------------------------------------------------------------------------
+
+
+def with_mismatched(examples: Sequence[Tokenized]) -> list[Tokenized]:
+    """Gives each example a second completion that belongs to another prompt, for an estimate of the KL divergence.
+
+    That is the completion of the next example in cyclic order (Ethayarajh et al. 2024, arXiv:2402.01306: completions
+    shifted by one), passing over those of the same prompt. If all share one prompt it is that of the next other
+    example, and only an example that is alone is paired with itself. Give it the whole global batch, so that the
+    outcome does not depend on how many processes share it: `pipeline` calls it so, as `mix`.
+    """
+    count = len(examples)
+    out = []
+    for i, example in enumerate(examples):
+        if len(example.completions) != 1:
+            raise ValueError(
+                f"{example.where}: a mismatched side goes with one completion, got {len(example.completions)}"
+            )
+        others = [examples[(i + k) % count] for k in range(1, count)]
+        foreign = (o for o in others if not np.array_equal(o.prompt, example.prompt))
+        # An epoch's end inside the batch may bring the same example twice.
+        partner = next(foreign, next((o for o in others if o.id != example.id), example))
+        out.append(dataclasses.replace(example, completions=(*example.completions, *partner.completions)))
+    return out
 
 
 def collate_trees(
@@ -396,7 +428,8 @@ def _empty(rows: int, columns: int, sides: int, slots: int, pad_id: int) -> Batc
 def _optional(examples: Sequence[Tokenized]) -> Batch:
     keys = (("labels", "labels", np.float32), ("margins", "margin", np.float32),
             ("annotator_ids", "annotator_id", np.int32), ("weights", "weight", np.float32),
-            ("preference_proportions", "preference_proportion", np.float32))  # fmt: skip
+            ("preference_proportions", "preference_proportion", np.float32),
+            ("desirable", "desirable", bool))  # fmt: skip
     return {
         key: np.asarray([getattr(e, field) for e in examples], dtype)
         for key, field, dtype in keys

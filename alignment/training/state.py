@@ -18,9 +18,12 @@ class TrainState:
     rng: jax.Array  # typed key, new every step
     skipped: jax.Array  # int32, steps skipped because loss or gradient was not finite
     skipped_in_a_row: jax.Array
+    reference: Any = None  # parameters of a reference that follows the policy; None: there is none, or it is frozen
 
 
-def create(params: Any, optimizer: Any, method_state: dict[str, Any], rng: jax.Array) -> TrainState:
+def create(
+    params: Any, optimizer: Any, method_state: dict[str, Any], rng: jax.Array, reference: Any = None
+) -> TrainState:
     # One array per counter: the state is donated, and a buffer cannot be given away twice.
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -30,4 +33,5 @@ def create(params: Any, optimizer: Any, method_state: dict[str, Any], rng: jax.A
         rng=rng,
         skipped=jnp.zeros((), jnp.int32),
         skipped_in_a_row=jnp.zeros((), jnp.int32),
+        reference=reference,
     )

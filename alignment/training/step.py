@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from alignment import objective, statistics
+from alignment.training.references import tr_dpo_soft_update
 from alignment.training.state import TrainState
 
 
@@ -51,16 +52,20 @@ def divide(sums: Mapping[str, jax.Array], weights: Mapping[str, jax.Array]) -> d
     return {k: sums[k] / jnp.maximum(weights[k], 1e-30) for k in sums}
 
 
+def with_reference(frozen_params: Mapping[str, Any], state: TrainState) -> dict[str, Any]:
+    """The parameters of all models but the policy: those that never change, and the state's own reference."""
+    return {**frozen_params} | ({} if state.reference is None else {"reference": state.reference})
+
+
 def make_step(
     losses: Callable,
     terms: tuple[objective.Term, ...],
     metrics: tuple[objective.Term, ...],
     sides: tuple[str, ...],
     optimizer: optax.GradientTransformation,
-    *,
-    accumulate: int = 1,
+    **settings: Any,
 ) -> Callable[[TrainState, Any, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
-    """`(state, frozen_params, batch) -> (state, logs)`, along the gradient of the loss: the ordinary step."""
+    """The step along the gradient of the loss; `settings` are those of `make_update`, which says what it gives."""
 
     def gradient(params, frozen_params, method_state, denominators, rows):
         def loss_of(params):
@@ -70,7 +75,7 @@ def make_step(
 
         return jax.value_and_grad(loss_of, has_aux=True)(params)
 
-    return make_update(gradient, terms, metrics, sides, optimizer, accumulate=accumulate)
+    return make_update(gradient, terms, metrics, sides, optimizer, **settings)
 
 
 def make_update(
@@ -81,6 +86,8 @@ def make_update(
     optimizer: optax.GradientTransformation,
     *,
     accumulate: int = 1,
+    reference_every: int = 0,
+    reference_weight: float = 1.0,
 ) -> Callable[[TrainState, Any, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
     """`(state, frozen_params, batch) -> (state, logs)`: whatever is to be descended, summed over micro-batches.
 
@@ -90,9 +97,13 @@ def make_update(
     Every term's weight is summed over the whole batch before the first micro-batch runs, so `accumulate` micro-batches
     give the loss and the gradient of the one big batch. A step whose loss or gradient is not finite changes nothing but
     the counters and the random key.
+
+    A state with a `reference` is scored against that one, and after every `reference_every` steps (0: never) it moves
+    towards the new policy by `reference_weight`, unless that very step was skipped.
     """
 
     def step(state: TrainState, frozen_params, batch):
+        frozen_params = with_reference(frozen_params, state)
         denominators = objective.weights(terms, sides, batch)
         metric_weights = objective.weights(metrics, sides, batch)
 
@@ -124,6 +135,15 @@ def make_update(
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         current = (state.params, state.opt_state, state.method_state)
         params, opt_state, method_state = jax.tree.map(lambda n, o: jnp.where(finite, n, o), proposed, current)
+        reference = state.reference
+        if reference is not None and reference_every:
+            reference = jax.lax.cond(
+                finite & ((state.step + 1) % reference_every == 0),
+                lambda old, new: tr_dpo_soft_update(old, new, alpha=reference_weight),
+                lambda old, new: old,
+                reference,
+                params,
+            )
         bad = 1 - finite.astype(jnp.int32)
         new_state = TrainState(
             step=state.step + 1,
@@ -133,6 +153,7 @@ def make_update(
             rng=jax.random.split(state.rng, 1)[0],
             skipped=state.skipped + bad,
             skipped_in_a_row=(state.skipped_in_a_row + 1) * bad,
+            reference=reference,
         )
         logs = {"loss": loss, "grad_norm": norm, "skipped": new_state.skipped}
         logs["skipped_in_a_row"] = new_state.skipped_in_a_row

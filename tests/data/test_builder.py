@@ -52,6 +52,23 @@ def test_conversational_pairs_survive(tmp_path):
     assert formats.read(directory, "pairs") == formats.read(train, "pairs") == formats.read(directory, "chat")
 
 
+@pytest.mark.parametrize("kind", ["triples", "unpaired"])
+def test_other_kinds_survive_as_text_and_as_messages(tmp_path, kind):
+    texts = {"triples": ("gold", "chosen", "rejected"), "unpaired": ("completion",)}[kind]
+    label = {"label": False} if kind == "unpaired" else {}
+    plain = [{"prompt": f"p{i}", **{t: f"{t} {i} ä" for t in texts}, **label, "weight": i / 2} for i in range(5)]
+    chat = [
+        {t: [{"role": "user", "content": f"p{i}"}, {"role": "assistant", "content": t}] for t in texts} | label
+        for i in range(3)
+    ]
+    for name, records in (("plain", plain), ("chat", chat)):
+        path = write(tmp_path / f"{name}.jsonl", records)
+        directory = builder.prepare({"train": path}, tmp_path / name, kind=kind)
+        assert formats.read(directory, kind) == formats.read(path, kind)
+    with pytest.raises(ValueError, match="pairs, triples, unpaired"):
+        builder.prepare({"train": path}, tmp_path / "none", kind="lists")
+
+
 def test_a_field_in_only_some_records_is_an_error_with_its_line(tmp_path):
     train = write(tmp_path / "train.jsonl", [PLAIN[0], {k: v for k, v in PLAIN[1].items() if k != "margin"}])
     with pytest.raises(DataError, match=r"train\.jsonl:2: field 'margin'"):

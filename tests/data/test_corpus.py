@@ -104,6 +104,31 @@ def test_list_labels_order_the_rewards_and_span_zero_to_one():
         )
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.2, 1.0])
+def test_verdicts_tell_gold_reward_above_the_threshold_but_for_the_noise(noise):
+    records = corpus.generate("unpaired", 2000, 0, noise)
+    truth = np.array([corpus.gold_reward(r["prompt"], r["completion"]) > corpus.DESIRABLE for r in records])
+    wrong = truth != np.array([r["label"] for r in records])
+    assert np.mean(wrong) == pytest.approx(noise, abs=3 * np.sqrt(noise * (1 - noise) / 2000))
+    assert np.mean(truth) == pytest.approx(0.6, abs=0.04)  # as documented; both verdicts must be common
+
+
+def test_gold_of_a_triple_is_another_and_mostly_better_answer_and_noise_swaps_the_pair():
+    for noise in (0.0, 1.0):
+        records = corpus.generate("triples", 300, 0, noise)
+        gold, chosen, rejected = (
+            np.array([corpus.gold_reward(r["prompt"], r[s]) for r in records]) for s in ("gold", "chosen", "rejected")
+        )
+        assert np.all(chosen > rejected) if noise == 0 else np.all(chosen < rejected)
+        assert np.mean(gold > np.maximum(chosen, rejected)) > 0.75
+        assert all(r["gold"] not in (r["chosen"], r["rejected"]) for r in records)
+
+
+def test_streams_of_the_older_kinds_are_what_they_were():
+    """Measured results stand in the configs: a new kind must not change the records of another."""
+    assert corpus.KINDS[:4] == ("completion", "chat", "pairs", "lists")
+
+
 def test_arguments_out_of_range_are_errors():
     for bad in (
         lambda: corpus.generate("dpo", 1, 0),
@@ -120,7 +145,7 @@ def test_arguments_out_of_range_are_errors():
 def test_written_files_read_back(tmp_path):
     paths = corpus.write(tmp_path, size=20, test_size=5, label_noise=0.5)
     for (kind, split), path in paths.items():
-        noise = 0.5 if split == "train" and kind in ("pairs", "lists") else 0.0
+        noise = 0.5 if split == "train" and kind not in ("completion", "chat") else 0.0
         records = corpus.generate(kind, 20 if split == "train" else 5, 0, noise, split)
         assert [json.loads(line) for line in path.read_text().splitlines()] == records
         assert formats.read(path, kind) == formats.from_records(records, kind)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from alignment.data import formats, tokenizers
-from alignment.data.formats import Completion, DataError, Message, Pair, Ranking
+from alignment.data.formats import Completion, DataError, Message, Pair, Ranking, Triple, Unpaired
 
 
 def write(path, records):
@@ -67,11 +67,37 @@ FAULTS = {
         ("'chosen'", "'prompt'"),
     ),
 }
+VERDICT = {"prompt": "p", "completion": "a", "label": True}
+TRIPLE = PAIR | {"gold": "best"}
+FAULTS |= {
+    "verdict_missing": ("unpaired", {"prompt": "p", "completion": "a"}, ("'label'", "missing")),
+    "verdict_null": ("unpaired", VERDICT | {"label": None}, ("'label'", "missing")),
+    "verdict_as_text": ("unpaired", VERDICT | {"label": "false"}, ("'label'", "true or false", "'false'")),
+    "verdict_graded": ("unpaired", VERDICT | {"label": 0.5}, ("'label'", "true or false", "0.5")),
+    "verdict_of_minus_one": ("unpaired", VERDICT | {"label": -1}, ("'label'", "true or false", "-1")),
+    "verdict_on_nothing": ("unpaired", VERDICT | {"completion": " "}, ("'completion'", "empty")),
+    "verdict_without_prompt": ("unpaired", {"completion": "a", "label": 1}, ("'prompt'", "missing")),
+    "verdict_on_a_number": ("unpaired", VERDICT | {"completion": 7}, ("'completion'", "text", "a number")),
+    "verdict_weight": ("unpaired", VERDICT | {"weight": "x"}, ("'weight'", "finite number")),
+    "gold_missing": ("triples", PAIR, ("'gold'", "missing")),
+    "gold_empty": ("triples", TRIPLE | {"gold": ""}, ("'gold'", "empty")),
+    "gold_of_wrong_type": ("triples", TRIPLE | {"gold": 3}, ("'gold'", "text", "a number")),
+    "gold_is_rejected": ("triples", TRIPLE | {"gold": "bad"}, ("'gold'", "'rejected'", "equal")),
+    "triple_of_equal_sides": ("triples", TRIPLE | {"rejected": "good"}, ("'chosen'", "'rejected'", "equal")),
+    "triple_without_rejected": ("triples", {"prompt": "p", "gold": "a", "chosen": "b"}, ("'rejected'", "missing")),
+    "gold_of_another_conversation": (
+        "triples",
+        {"gold": [USER | {"content": "q"}, GOOD], "chosen": [USER, GOOD], "rejected": [USER, BAD]},
+        ("'gold'", "'chosen'", "share"),
+    ),
+}
 FIRST = {
     "completion": {"prompt": "p", "completion": "a"},
     "pairs": PAIR,
     "lists": LIST,
     "chat": {"messages": [USER, GOOD]},
+    "unpaired": VERDICT,
+    "triples": TRIPLE,
 }
 
 
@@ -116,7 +142,7 @@ def test_empty_file_unknown_type_and_missing_file_are_errors(tmp_path):
         formats.read(tmp_path / "none.jsonl", "pairs")
     with pytest.raises(DataError, match="no file matches"):
         formats.read(tmp_path / "none*.jsonl", "pairs")
-    with pytest.raises(ValueError, match="completion, chat, pairs, lists"):
+    with pytest.raises(ValueError, match="completion, chat, pairs, lists, unpaired, triples"):
         formats.read(tmp_path / "none.jsonl", "dpo")
 
 
@@ -153,6 +179,27 @@ def test_lists_are_best_first_and_ties_keep_their_order():
     assert formats.from_records([record], "lists") == [Ranking("p", ("b", "d", "c", "a"), (2.0, 2.0, 1.0, 0.0))]
 
 
+@pytest.mark.parametrize(
+    ("label", "desirable"), [(True, True), (False, False), (1, True), (0, False), (1.0, True), (0.0, False)]
+)
+def test_verdicts_are_booleans_however_they_are_written(label, desirable):
+    (example,) = formats.from_records([VERDICT | {"label": label}], "unpaired")
+    assert example == Unpaired("p", "a", desirable) and type(example.desirable) is bool
+    (example,) = formats.from_records(
+        [{"prompt": [USER], "completion": [GOOD], "label": label, "weight": 2}], "unpaired"
+    )
+    assert example == Unpaired((Message("user", "p"),), "good", desirable, weight=2.0)
+
+
+def test_triples_hold_gold_beside_the_pair_and_gold_may_be_the_chosen_answer():
+    assert formats.from_records([TRIPLE, TRIPLE | {"gold": "good"}], "triples") == [
+        Triple("p", "best", "good", "bad"),
+        Triple("p", "good", "good", "bad"),
+    ]
+    messages = {"gold": [USER, GOOD], "chosen": [USER, GOOD], "rejected": [USER, BAD]}
+    assert formats.from_records([messages], "triples") == [Triple((Message("user", "p"),), "good", "good", "bad")]
+
+
 def test_columns_rename_fields():
     records = [("x:1", {"question": "p", "chosen": "good", "rejected": "bad"})]
     assert formats._examples(records, "pairs", "x", {"prompt": "question"}, "error")[0].prompt == "p"
@@ -164,7 +211,7 @@ def test_a_pattern_reads_its_files_in_sorted_order(tmp_path):
     assert [e.prompt for e in formats.read(tmp_path / "*.jsonl", "completion")] == ["a", "b"]
 
 
-@pytest.mark.parametrize("kind", ["completion", "chat", "pairs", "lists"])
+@pytest.mark.parametrize("kind", formats.KINDS)
 def test_parquet_gives_the_examples_of_jsonl(tmp_path, kind):
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -173,6 +220,8 @@ def test_parquet_gives_the_examples_of_jsonl(tmp_path, kind):
         "chat": [{"messages": [USER, GOOD]}, {"messages": [USER, BAD, USER, GOOD]}],
         "pairs": [PAIR | {"margin": 1.5, "annotator_id": 3, "preference_proportion": 0.75}, PAIR],
         "lists": [LIST | {"weight": 1.0}, LIST],
+        "unpaired": [VERDICT | {"label": False, "weight": 1.0}, VERDICT],
+        "triples": [TRIPLE | {"gold": "ä", "weight": 1.0}, TRIPLE],
     }[kind]
     parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "data.parquet")
     jsonl = formats.read(write(tmp_path / "data.jsonl", records), kind)

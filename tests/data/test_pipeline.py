@@ -105,6 +105,53 @@ def test_process_slices_partition_the_global_batch(process_count):
         assert_equal(joined, next(whole))
 
 
+mixing = {"mix": rows.with_mismatched, "collate": functools.partial(collate, sides=2)}
+
+
+def different(count):
+    """Examples that differ in prompt and completion, so that a mismatched completion says whose it is."""
+    return [Tokenized(i, np.array([i + 1], np.int32), (np.array([i + 1], np.int32),)) for i in range(count)]
+
+
+def own_and_other(batch):
+    tokens = batch["targets"][batch["valid"], :, 0]
+    np.testing.assert_array_equal(tokens[:, 0], batch["ids"][batch["valid"]] + 1)
+    return tokens.tolist()
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+@pytest.mark.parametrize("count", [5, 10])
+def test_mixed_rows_do_not_depend_on_the_number_of_processes(process_count, count):
+    """One row per process included: neighbours are those of the global batch."""
+    make = functools.partial(pipeline.training_batches, different(count), batch_size=4, seed=0, **mixing)
+    parts = [make(process_index=p, process_count=process_count) for p in range(process_count)]
+    for batch in itertools.islice(make(), 7):
+        slices = [next(part) for part in parts]
+        assert_equal({key: np.concatenate([piece[key] for piece in slices]) for key in slices[0]}, batch)
+        assert all(own != other for own, other in own_and_other(batch))
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+@pytest.mark.parametrize("count", [3, 5, 8])
+def test_mixed_evaluation_rows_have_neighbours_even_in_a_last_batch_of_one(process_count, count):
+    make = functools.partial(pipeline.evaluation_batches, different(count), batch_size=4, **mixing)
+    parts = [make(process_index=p, process_count=process_count) for p in range(process_count)]
+    seen = []
+    for step, whole in enumerate(make()):
+        slices = [part[step] for part in parts]
+        joined = {key: np.concatenate([piece[key] for piece in slices]) for key in slices[0]}
+        assert own_and_other(joined) == own_and_other(whole)
+        seen += own_and_other(whole)
+    assert [own for own, _ in seen] == list(range(1, count + 1))
+    assert all(own != other for own, other in seen)
+
+
+def test_a_batch_of_one_takes_its_neighbour_from_the_next():
+    whole = pipeline.training_batches(different(6), batch_size=1, seed=0, **mixing)
+    pairs = [own_and_other(batch)[0] for batch in itertools.islice(whole, 5)]
+    assert [other for _, other in pairs[:-1]] == [own for own, _ in pairs[1:]]
+
+
 def test_packed_stream_resumes_and_holds_every_example():
     packed = rows.pack(examples(20), 16)
     make = functools.partial(

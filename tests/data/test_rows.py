@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignment.data import rows
-from alignment.data.formats import Completion, DataError, Pair, Ranking
+from alignment.data.formats import Completion, DataError, Pair, Ranking, Triple, Unpaired
 from alignment.data.rows import Tokenized
 from alignment.data.tokenizers import ByteTokenizer
 from alignment.segments import BRANCHES
@@ -143,6 +143,56 @@ def test_optional_fields_come_with_their_dtypes():
     batch = rows.collate_trees(lists, 4, 4, 3)
     assert batch["labels"].dtype == np.float32 and batch["labels"].tolist() == [[1.0, 0.5, 0.0]]
     assert "margins" not in batch
+
+
+def test_unpaired_examples_carry_their_verdict():
+    examples, _ = rows.tokenize(
+        [Unpaired("p", "a", True), Unpaired("q", "b", False)], BYTES, prompt_length=4, completion_length=4
+    )
+    batch = rows.collate_trees(rows.with_mismatched(examples), 4, 4, 2)
+    assert batch["desirable"].dtype == bool and batch["desirable"].tolist() == [True, False]
+    texts = [[BYTES.decode(c) for c in completions] for ((_, completions),) in rows.unpack(batch, 4)]
+    assert texts == [["a", "b"], ["b", "a"]]
+    padded = rows.pad_batch(batch, 3)
+    assert padded["valid"].tolist() == [True, True, False] and not padded["mask"][2].any()
+
+
+def test_sides_of_a_triple_are_chosen_rejected_gold():
+    triples = [Triple("p", gold="g", chosen="c", rejected="r")]
+    examples, _ = rows.tokenize(triples, BYTES, prompt_length=4, completion_length=4)
+    ((_, completions),) = rows.unpack(rows.collate_trees(examples, 4, 4, 3), 4)[0]
+    assert [BYTES.decode(c) for c in completions] == ["c", "r", "g"]
+    cut = [Triple("p", gold="good", chosen="abcd1", rejected="abcd2", where="x:1"), *triples]
+    kept, report = rows.tokenize(cut, BYTES, prompt_length=4, completion_length=4, too_long="truncate")
+    assert [e.id for e in kept] == [1] and report.dropped_equal == 1
+
+
+def example(number, prompt, completion):
+    return Tokenized(number, np.asarray(prompt, np.int32), (np.asarray(completion, np.int32),))
+
+
+def test_mismatched_completions_are_those_of_the_next_row():
+    examples = [example(i, [i], [10 + i]) for i in range(4)]
+    mixed = rows.with_mismatched(examples)
+    assert [[int(c[0]) for c in e.completions] for e in mixed] == [[10, 11], [11, 12], [12, 13], [13, 10]]
+    assert [e.id for e in mixed] == [0, 1, 2, 3] and all(len(e.completions) == 1 for e in examples)
+
+
+@quick
+@given(st.lists(st.integers(0, 2), min_size=2, max_size=7))
+def test_mismatched_completions_come_from_another_prompt_if_there_is_one(prompts):
+    mixed = rows.with_mismatched([example(i, [p], [i]) for i, p in enumerate(prompts)])
+    for i, e in enumerate(mixed):
+        assert e.completions[1][0] != i
+        assert (prompts[e.completions[1][0]] != prompts[i]) == (len(set(prompts)) > 1)
+
+
+def test_an_example_twice_in_a_batch_is_not_its_own_neighbour_and_one_alone_is():
+    twice, other = example(3, [1], [7]), example(5, [1], [8])
+    assert [int(e.completions[1][0]) for e in rows.with_mismatched([twice, twice, other])] == [8, 8, 7]
+    assert [int(e.completions[1][0]) for e in rows.with_mismatched([twice])] == [7]
+    with pytest.raises(ValueError, match="one completion"):
+        rows.with_mismatched(rows.with_mismatched([twice, other]))
 
 
 @pytest.mark.parametrize("field", ["margin", "annotator_id", "weight", "preference_proportion"])

@@ -80,8 +80,73 @@ def test_stopped_and_resumed_is_bit_identical(tmp_path, monkeypatch, capsys):
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
+def test_a_reference_that_moves_is_resumed_bit_identical(tmp_path, monkeypatch):
+    """Stopped right after the first of three updates; the frozen start would give other losses."""
+    config = tiny_runs.dpo(7)
+    config.reference.update_every, config.reference.update_weight = 2, 0.7
+    finetune.run(config, tmp_path / "whole")
+    with monkeypatch.context() as m:
+        stop_after(m, 3)
+        with pytest.raises(SystemExit):
+            finetune.run(config, tmp_path / "parts")
+    finetune.run(config, tmp_path / "parts")
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert final_params(config, tmp_path / "parts") == final_params(config, tmp_path / "whole")
+    finetune.run(tiny_runs.dpo(7), tmp_path / "frozen")
+    same = [a == b for a, b in zip(losses(tmp_path / "whole"), losses(tmp_path / "frozen"), strict=True)]
+    assert same[:2] == [True, True] and not any(same[2:])
+
+
+def test_a_reference_that_moves_by_nothing_is_dpo(tmp_path):
+    config = tiny_runs.dpo(4)
+    finetune.run(config, tmp_path / "dpo")
+    config.reference.update_every, config.reference.update_weight = 1, 0.0
+    finetune.run(config, tmp_path / "still")
+    assert losses(tmp_path / "still") == losses(tmp_path / "dpo")
+
+
+def test_evaluation_scores_against_the_reference_as_it_is_now(tmp_path):
+    config = tiny_runs.dpo(3)
+    config.optimizer.learning_rate = 1e-2
+    config.reference.update_every, config.reference.update_weight = 3, 1.0
+    result = finetune.run(config, tmp_path)
+    assert result["evaluation"]["loss"] == pytest.approx(np.log(2), abs=1e-6)  # just replaced by the policy
+    config.reference.update_every = 2
+    assert finetune.run(config, tmp_path / "earlier")["evaluation"]["loss"] != pytest.approx(np.log(2), abs=1e-4)
+
+
+def soup_run(tmp_path, name, soup, weight=0.5, precompute=False):
+    config = tiny_runs.dpo(3)
+    config.training.log_every = 1
+    config.reference.soup, config.reference.soup_weight = tuple(str(s) for s in soup), weight
+    config.precompute_reference = precompute
+    finetune.run(config, tmp_path / name)
+    return [r["loss"] for r in read_metrics(tmp_path / name / "metrics.jsonl")]
+
+
+def test_a_soup_is_the_reference_that_its_parameters_say(tmp_path):
+    """Against another model the first loss is not log 2; weight 0, and a soup of one model with itself, are DPO."""
+    other = tiny_runs.dpo(3)
+    other.seed, other.optimizer.learning_rate, other.checkpoints.export_hugging_face = 1, 1e-2, True
+    finetune.run(other, tmp_path / "other")
+    start = tiny_runs.dpo(1)
+    start.optimizer.learning_rate = 0.0  # its end is the other runs' start
+    finetune.run(start, tmp_path / "start")
+    plain = soup_run(tmp_path, "dpo", ())
+    assert plain[0] == pytest.approx(np.log(2), abs=1e-6)
+    assert soup_run(tmp_path, "zero", [tmp_path / "other"], 0.0) == plain
+    assert soup_run(tmp_path, "itself", [tmp_path / "start"], 0.3) == pytest.approx(plain, abs=1e-5)
+    soup = soup_run(tmp_path, "soup", [tmp_path / "other"])
+    assert abs(soup[0] - plain[0]) > 1e-3
+    assert soup_run(tmp_path, "stored", [tmp_path / "other"], precompute=True) == pytest.approx(soup, rel=1e-4)
+    # The mean of two that are the same, one of them read from its export, is that one.
+    twice = soup_run(tmp_path, "twice", [tmp_path / "other", tmp_path / "other" / "hugging_face"])
+    assert twice == pytest.approx(soup, rel=1e-5)
+
+
 def test_run_stopped_on_one_mesh_goes_on_on_eight_devices(tmp_path, monkeypatch):
     config = tiny_runs.dpo(4, metrics={})
+    config.reference.update_every = 1
     whole = finetune.run(config, tmp_path / "whole")
     with monkeypatch.context() as m:
         tiny_runs.one_device(m)
@@ -127,6 +192,26 @@ def test_a_finished_stage_before_is_not_done_again_when_the_run_goes_on(tmp_path
     monkeypatch.setattr(from_config, "load_data", lambda c, load=from_config.load_data: loads.append(c) or load(c))
     assert finetune.run(config, tmp_path)["steps"] == 4
     assert [c.data.kind for c in loads] == ["pairs"]
+
+
+@pytest.mark.parametrize("kind", ["unpaired", "triples"])
+def test_the_other_sides_train_and_deliver_what_kernels_ask_for(tmp_path, monkeypatch, kind):
+    """A stand-in loss on these sides: it reads what they offer, and makes the completion (gold) likelier."""
+
+    def unpaired(policy_logps, policy_mismatched_logps, reference_mismatched_logps, desirable, valid):
+        shift = jnp.mean((policy_mismatched_logps - reference_mismatched_logps), where=valid)
+        return jnp.where(desirable, -policy_logps, -0.9 * policy_logps) + 0 * shift
+
+    def triples(policy_gold_logps, policy_chosen_logps, reference_rejected_logps, gold_mask):
+        return -policy_gold_logps / gold_mask.sum(-1) + 0 * (policy_chosen_logps - reference_rejected_logps)
+
+    monkeypatch.setattr(alignment.losses, kind, {"unpaired": unpaired, "triples": triples}[kind], raising=False)
+    monkeypatch.setattr(alignment.losses, "__all__", [*alignment.losses.__all__, kind], raising=False)
+    config = tiny_runs.dpo(6, {kind: {}}, {"token_nll": {"side": ""} if kind == "unpaired" else {"side": "gold"}})
+    config.data.kind, config.optimizer.learning_rate = kind, 1e-2
+    result = finetune.run(config, tmp_path)
+    rows = [r for r in read_metrics(tmp_path / "metrics.jsonl") if r["split"] == "train"]
+    assert result["skipped"] == 0 and rows[-1]["token_nll"] < rows[0]["token_nll"]
 
 
 def test_micro_batches_give_the_losses_of_the_whole(tmp_path):
@@ -269,7 +354,7 @@ CONFIGS = {
     "kernel of lists on pairs": (change(objective={"lipo_lambda": {}}), ["lipo_lambda", "responses"]),
     "reward kernel without a head": (change(objective={"bt_reward_loss": {}}), ["config.model.reward_heads"]),
     "no steps": (change(training={"steps": 0}), ["config.training.steps"]),
-    "unknown kind": (change(data={"kind": "triples"}), ["config.data.kind", "pairs"]),
+    "unknown kind": (change(data={"kind": "quadruples"}), ["config.data.kind", "pairs"]),
     "no such file": (change(data={"source": "/nowhere/x.jsonl"}), ["/nowhere/x.jsonl"]),
     "packed pairs": (change(data={"packed": True}), ["config.data.packed"]),
     "batch that does not divide": (
@@ -278,6 +363,23 @@ CONFIGS = {
     ),
     "mesh that does not divide": (change(mesh={"data": 3}), ["config.mesh", "device"]),
     "unknown mesh axis": (change(mesh={"model": 2}), ["config.mesh.model"]),
+    "packed verdicts": (change(data={"kind": "unpaired", "packed": True}), ["config.data.packed", "2 sides"]),
+    "stored reference that moves": (
+        change(precompute_reference=True, reference={"update_every": 2}),
+        ["config.reference.update_every", "config.precompute_reference", "stale"],
+    ),
+    "reference that moves backwards": (change(reference={"update_every": -1}), ["config.reference.update_every", "-1"]),
+    "more than the whole policy": (change(reference={"update_weight": 1.5}), ["config.reference.update_weight", "1.5"]),
+    "negative soup": (change(reference={"soup_weight": -0.5}), ["config.reference.soup_weight", "[0, 1]"]),
+    "soup of nothing": (change(reference={"soup": ("/nowhere",)}), ["config.reference.soup", "/nowhere"]),
+    "moving reference that nobody reads": (
+        change(reference={"update_every": 2}, objective={"sft": {"side": "chosen"}}, metrics={}),
+        ["config.reference", "no kernel"],
+    ),
+    "stored reference of mismatched completions": (
+        change(precompute_reference=True, data={"kind": "unpaired"}),
+        ["config.precompute_reference", "mismatched"],
+    ),
     "unknown schedule": (change(optimizer={"schedule": "step"}), ["config.optimizer.schedule"]),
     "best metric between evaluations": (
         change(checkpoints={"best_metric": "loss", "every": 2}),

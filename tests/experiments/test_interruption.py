@@ -27,6 +27,7 @@ def config_file(tmp_path_factory):
         "def get_config():\n"
         f"    config = tiny_runs.dpo({STEPS}, {{'lcpo': {{'weight': 1.0, 'num_annotators': 4}}}})\n"
         "    config.checkpoints.every, config.training.eval_every = 3, 20\n"
+        "    config.reference.update_every = 7\n"  # a reference that moves is part of the state, too
         "    return config\n"
     )
     return path

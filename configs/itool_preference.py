@@ -1,0 +1,19 @@
+"""iTool (Zeng et al., 2025, arXiv 2501.09766), one round: pairs of a tree search on prompts that the policy finds hard.
+
+python -m experiments.make_data itool_preference --policy=runs/dpo/before --temperature=1 --output=runs/itool.jsonl
+python -m experiments.finetune --config=configs/itool_preference.py --workdir=runs/itool \
+    --config.data.source=runs/itool.jsonl
+
+The paper updates with SimPO (beta 2.5, gamma 0.5); here it is DPO until that kernel is there. A further round is the
+same two commands with `--policy=runs/itool`. Without `--config.data.source` it is DPO on the corpus' own pairs.
+
+Not measured yet.
+"""
+
+from configs import common
+
+
+def get_config():
+    config = common.preference({"dpo": {"weight": 1.0, "beta": 0.5}})
+    config.data.eval_source = "corpus"
+    return config

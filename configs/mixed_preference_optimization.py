@@ -1,0 +1,20 @@
+"""Mixed preference optimisation (Gou and Nguyen, 2024, arXiv 2403.19443), stage 1: DPO on pairs of a large reward gap.
+
+python -m experiments.make_data mixed_preference_optimization --gamma=1.5 --output=runs/easy.jsonl \
+    --prompts=runs/difficult.jsonl
+python -m experiments.finetune --config=configs/mixed_preference_optimization.py --workdir=runs/mpo \
+    --config.data.source=runs/easy.jsonl
+
+Stage 2, PPO on the prompts of runs/difficult.jsonl from this policy and with it as the reference, is not there yet.
+Without `--config.data.source` all pairs of the corpus are trained on.
+
+Not measured yet.
+"""
+
+from configs import common
+
+
+def get_config():
+    config = common.preference({"dpo": {"weight": 1.0, "beta": 0.5}})
+    config.data.eval_source = "corpus"
+    return config

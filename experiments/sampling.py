@@ -1,0 +1,63 @@
+"""Sampling with a tokenizer: prompts as token ids in, texts and log-probs out, in batches of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from alignment.decoding import sampler
+
+
+class Drawn(NamedTuple):
+    text: str
+    tokens: list[int]  # without the end token
+    logps: list[float]  # of `tokens`, and of the end token if there is one
+    finished: bool  # the model ended it; otherwise the length did
+
+
+def complete(
+    model,
+    params,
+    tokenizer,
+    prompts: Sequence[Sequence[int]],
+    rng: jax.Array,
+    *,
+    prompt_length: int,
+    completion_length: int,
+    temperature: float,
+    batch_size: int = 0,
+) -> list[Drawn]:
+    """One completion per prompt; `batch_size` rows at a time (0: all at once), each batch with its own key."""
+    size = batch_size or len(prompts)
+    out: list[Drawn] = []
+    for number, first in enumerate(range(0, len(prompts), size)):
+        part = list(prompts[first : first + size])
+        rows = part + [part[0]] * (size - len(part))  # one shape, one compilation
+        tokens = np.full((size, prompt_length), tokenizer.pad_id, np.int32)
+        mask = np.zeros(tokens.shape, bool)
+        for row, ids in enumerate(rows):
+            if len(ids) > prompt_length:
+                raise ValueError(f"a prompt of {len(ids)} tokens does not fit prompt_length={prompt_length}")
+            tokens[row, prompt_length - len(ids) :], mask[row, prompt_length - len(ids) :] = ids, True
+        drawn = sampler.sample(
+            model,
+            params,
+            jnp.asarray(tokens),
+            jnp.asarray(mask),
+            rng if not batch_size else jax.random.fold_in(rng, number),
+            max_new_tokens=completion_length,
+            temperature=temperature,
+            eos_id=tokenizer.eos_id,
+            pad_id=tokenizer.pad_id,
+        )
+        columns = (np.asarray(drawn.tokens), np.asarray(drawn.mask), np.asarray(drawn.logps))
+        for ids, keep, logps in list(zip(*columns, strict=True))[: len(part)]:
+            kept = [int(t) for t in ids[keep]]
+            finished = bool(kept) and kept[-1] == tokenizer.eos_id
+            words = kept[:-1] if finished else kept
+            out.append(Drawn(tokenizer.decode(words), words, [float(x) for x in logps[keep]], finished))
+    return out
