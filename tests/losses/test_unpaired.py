@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
+from alignment import losses, objective, statistics
 from alignment.losses import bco, bco_delta, bco_udm_weight, dpo, kto, kto_kl
 from alignment.losses.unpaired import BcoState
 
@@ -172,3 +173,15 @@ def test_bco_udm_weight_is_the_odds_clipped_and_leaves_wanted_completions_alone(
     got = bco_udm_weight(logits, jnp.zeros(5, bool), smallest=0.5, largest=10.0)
     np.testing.assert_allclose(got, np.clip(p / (1 - p), 0.5, 10.0), rtol=1e-5)
     np.testing.assert_array_equal(bco_udm_weight(logits, jnp.ones(5, bool)), 1.0)
+
+
+@pytest.mark.parametrize("name", ["kto", "bco"])
+def test_it_binds_to_single_labelled_completions_and_only_as_a_whole_batch(name):
+    sides = ("", "mismatched")
+    terms = objective.bind({name: {"beta": 0.5}}, losses, "objective", sides, ("desirable", "valid"))
+    needs = statistics.needs_of(objective.names_of(terms))
+    assert needs.models == {"reference"} and needs.policy == {"token_logps"} and not needs.head
+    with pytest.raises(ValueError, match=r"config\.training\.accumulate.*whole batch"):
+        objective.check_accumulation(terms, 2)
+    with pytest.raises(ValueError, match="'desirable'"):
+        objective.bind({name: {}}, losses, "objective", sides, ("valid",))
