@@ -4,8 +4,8 @@ python -m experiments.make_data itool_preference --policy=runs/dpo/before --temp
 python -m experiments.finetune --config=configs/itool_preference.py --workdir=runs/itool \
     --config.data.source=runs/itool.jsonl
 
-The paper updates with SimPO (beta 2.5, gamma 0.5); here it is DPO until that kernel is there. A further round is the
-same two commands with `--policy=runs/itool`. Without `--config.data.source` it is DPO on the corpus' own pairs.
+SimPO with the paper's beta 2.5 and gamma 0.5. A further round is the same two commands with `--policy=runs/itool`. Without
+`--config.data.source` it is SimPO on the corpus' own pairs.
 
 Not measured yet.
 """
@@ -14,6 +14,8 @@ from configs import common
 
 
 def get_config():
-    config = common.preference({"dpo": {"weight": 1.0, "beta": 0.5}})
+    config = common.after_sft(
+        {"simpo": {"weight": 1.0, "beta": 2.5, "gamma": 0.5}}, {"chosen_logp": {}, "rejected_logp": {}}
+    )
     config.data.eval_source = "corpus"
     return config
