@@ -20,7 +20,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -52,9 +52,13 @@ class Term(NamedTuple):
     batch_wide: bool  # an example's value depends on the whole batch, so micro-batches would change it
 
 
-def _lookup(name: str, namespace: ModuleType, where: str, what: str = "kernel") -> Callable[..., Any] | StatefulKernel:
+def public_names(namespace: ModuleType | SimpleNamespace) -> list[str]:
     own = [n for n, x in vars(namespace).items() if getattr(x, "__module__", None) == namespace.__name__]
-    public = sorted(n for n in getattr(namespace, "__all__", own) if n[0] != "_")
+    return sorted(n for n in getattr(namespace, "__all__", own) if n[0] != "_")
+
+
+def _lookup(name: str, namespace, where: str, what: str = "kernel") -> Callable[..., Any] | StatefulKernel:
+    public = public_names(namespace)
     if name not in public:
         nearest = difflib.get_close_matches(name, public, n=3, cutoff=0.5) or public
         raise ValueError(f"{where}: no such {what} in {namespace.__name__}; nearest: {', '.join(nearest)}")
@@ -86,18 +90,19 @@ def _dummy(name: str) -> jax.ShapeDtypeStruct:
     """A small stand-in of the shape and type that the vocabulary gives an argument."""
     batch, responses, time = 2, 3, 4
     parsed = statistics.parse(name)
-    integer = name in ("annotator_ids", "group_ids", "ids") or parsed.statistic == "lengths"
-    boolean = parsed.statistic in ("mask", "desirable", "valid")
+    integer = parsed.statistic == "lengths" or name in ("answers", "strata") or name.endswith("ids")
+    boolean = parsed.statistic in ("mask", "desirable", "valid", "correct", "demonstration_mask")
     dtype = jnp.bool_ if boolean else jnp.int32 if integer else jnp.float32
     shape: tuple[int, ...] = (batch,)
     if parsed.side == "responses" or name == "labels":
         shape += (responses,)
-    if parsed.statistic == "mask" or parsed.statistic.startswith("token_"):
+    if parsed.statistic in ("mask", *statistics.TOKEN_COLUMNS) or parsed.statistic.startswith("token_"):
         shape += (time,)
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
-def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, sides, columns) -> Term:
+def _bind_kernel(name: str, settings: Mapping[str, Any], namespace, kind: str, sides, columns) -> tuple[Term, Any]:
+    """A term without its reduction, and the shapes of what its kernel gives."""
     where = f"config.{kind}.{name}"
     if any(role in settings for role in PARTS):
         found = _composed(settings, where)
@@ -139,6 +144,13 @@ def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, side
         values = jax.eval_shape(lambda *a: _call(term, a, state)[0], *stand_ins)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+    return term, values
+
+
+def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, sides, columns) -> Term:
+    where, side = f"config.{kind}.{name}", settings.get("side", "")
+    term, values = _bind_kernel(name, settings, namespace, kind, sides, columns)
+    arguments = term.arguments
     if values.ndim == 1:
         if "reduction" in settings and settings["reduction"] not in ("", "example_mean"):
             raise ValueError(f"{where}.reduction: {name} gives one value per example; only 'example_mean' applies")
@@ -175,6 +187,64 @@ def bind(
     """Binds each entry of a config section; before any compilation, a ValueError names the key that does not fit."""
     columns = tuple(columns)
     return tuple(_bind_one(name, settings or {}, namespace, kind, sides, columns) for name, settings in spec.items())
+
+
+class Estimator(NamedTuple):
+    """A function of a finished rollout bound to its columns: it shapes rewards or estimates advantages."""
+
+    term: Term
+    gives: tuple[str, ...]  # the columns it adds to the batch
+
+
+def bind_estimators(
+    spec: Mapping[str, Mapping[str, Any]], namespace: ModuleType, kind: str, gives: tuple[str, str], columns
+) -> tuple[Estimator, ...]:
+    """Binds each entry of a section; `gives` names the column for an array per completion and for one per token.
+
+    A kernel that gives a dictionary names its columns itself. Each may read what those before it gave.
+    """
+    bound, columns = [], list(columns)
+    for name, settings in spec.items():
+        settings = settings or {}
+        for key in ("weight", "reduction", "reduction_length", "side"):
+            if key in settings:
+                raise ValueError(f"config.{kind}.{name}.{key}: belongs to terms of an objective")
+        term, values = _bind_kernel(name, settings, namespace, kind, statistics.EACH, columns)
+        given = tuple(values) if isinstance(values, dict) else (gives[values.ndim - 1],)
+        columns += given
+        bound.append(Estimator(term, given))
+    return tuple(bound)
+
+
+def columns_of(estimators: Iterable[Estimator]) -> list[str]:
+    """The columns that an array-giving estimator adds; those that give a dictionary name their columns there."""
+    return [column for estimator in estimators for column in estimator.gives]
+
+
+def union(*namespaces: ModuleType) -> SimpleNamespace:
+    """Several packages of kernels as one namespace to look names up in."""
+    names = [name for space in namespaces for name in public_names(space)]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise ValueError(f"{' and '.join(s.__name__ for s in namespaces)} both have a kernel {twice[0]!r}")
+    found = {name: getattr(space, name) for space in namespaces for name in public_names(space)}
+    return SimpleNamespace(__name__=" or ".join(s.__name__ for s in namespaces), __all__=names, **found)
+
+
+def estimate(
+    estimators: Iterable[Estimator], states: Mapping[str, Any], computed: Mapping, batch: Mapping
+) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+    """The batch with the columns that the estimators give, and the new states of those that have a memory."""
+    batch, states = dict(batch), dict(states)
+    shape = batch["mask"].shape
+    for term, gives in estimators:
+        arrays = [statistics.deliver(a, statistics.EACH, computed, batch) for a in term.arguments if a != "state"]
+        values, aux = _call(term, arrays, states.get(term.name))
+        for column, value in (values if isinstance(values, dict) else {gives[0]: values}).items():
+            batch[column] = value.reshape(shape[: 1 + value.ndim])
+        if term.method:
+            update = term.method.update
+            states[term.name] = update(states[term.name], aux, **_only(update, term.hyperparameters))
+    return batch, states
 
 
 def check_accumulation(terms: Iterable[Term], accumulate: int) -> None:
@@ -228,10 +298,11 @@ def evaluate(
 
 
 def _mask(term: Term, sides: tuple[str, ...], batch: Mapping) -> jax.Array:
+    valid = statistics.deliver("valid", sides, {}, batch)
     if not term.mask:
-        return batch["valid"]
+        return valid
     mask = statistics.deliver(term.mask, sides, {}, batch)
-    return mask & batch["valid"].reshape(-1, *(1,) * (mask.ndim - 1))
+    return mask & valid.reshape(-1, *(1,) * (mask.ndim - 1))
 
 
 def weights(terms: Iterable[Term], sides: tuple[str, ...], batch: Mapping) -> dict[str, jax.Array]:
@@ -241,8 +312,8 @@ def weights(terms: Iterable[Term], sides: tuple[str, ...], batch: Mapping) -> di
 
 
 def update_states(terms: Iterable[Term], states: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
-    """The methods' states after a step, from what `evaluate` kept of all its micro-batches."""
-    new = {}
+    """All states after a step, those of stateful terms renewed from what `evaluate` kept of all its micro-batches."""
+    new = dict(states)
     for term in terms:
         if term.method:
             update = term.method.update

@@ -20,12 +20,18 @@ A kernel (a loss or a metric) asks for what it needs by the names of its argumen
   the data set has a column `rewards`, that column;
 * `[SIDE_]token_scores` [B, T] float32: the same head at every completion token, read from the hidden state of the token
   itself (not of the one before, which predicts it);
-* `[SIDE_]token_rewards` [B, T] float32: a constant per completion token, stored with the data or by the run;
+* `token_values` [B, T] float32: the same head at the position that predicts the token, the value before it is known;
+  `behaviour_token_values` is what it said when the completion was sampled;
+* `[SIDE_]token_rewards` [B, T] float32, and the other columns of `TOKEN_COLUMNS`: constants per completion token, from
+  the data or from the run;
 * a label of the data set under its own name (`LABELS`);
 * `state`: the memory between steps of a method that has one.
 
 With `responses` every shape gains K after B. Position t of a `[B, T]` array scores completion token t; the shift by one
 token happens here (through `predict_from`) and nowhere else. What stands behind the mask is zero.
+
+Where a row holds a group of completions that are examples of their own (rollouts of one prompt, `EACH`), the names
+without a side stand for all of them, one after another: B is then rows times completions.
 
 `needs_of` turns signatures into the set of statistics to compute, `compute` computes them with the chunked pass of
 `vocabulary_walk`, so that no array of shape [batch, time, vocabulary] exists, and `deliver` hands them out by name.
@@ -52,8 +58,15 @@ Array = jax.Array
 WHOSE = ("policy", "reference", "teacher", "behaviour")
 SIDES = ("chosen", "rejected", "responses", "forget", "retain", "gold", "mismatched")
 ONE_MODEL = ("logps", *vocabulary_walk.ONE_MODEL)
-HEAD = ("rewards", "token_scores")
-FROM_BATCH = ("mask", "lengths", "token_rewards")
+EACH = ("each completion",)  # as the sides of data whose completions are examples of their own
+HEAD = ("rewards", "token_scores", "token_values")
+TOKEN_COLUMNS = {
+    "token_rewards": "reward of each token",
+    "token_advantages": "advantage of each token",
+    "token_returns": "what a value function is to predict at each token",
+    "demonstration_mask": "bool, True on tokens that were given and not sampled",
+}
+FROM_BATCH = ("mask", "lengths", *TOKEN_COLUMNS)
 LABELS = {
     "labels": "[B, K] graded label of each response of a list, best first",
     "margins": "[B] by how much the chosen completion is preferred",
@@ -63,6 +76,11 @@ LABELS = {
     "rewards": "[B] reward of the completion, from the data",
     "advantages": "[B] advantage of the completion",
     "group_ids": "[B] int32, examples that share a prompt share the number",
+    "prompt_ids": "[B] int32, number of the prompt in the data set: memory per prompt is indexed by it",
+    "greedy_rewards": "[B] reward of the likeliest completion of the same prompt",
+    "answers": "[B] int32, number of the final answer within its group; equal answers share it",
+    "strata": "[B] int32, kind of trajectory, for estimators that compare like with like",
+    "correct": "[B] bool, whether the completion passed its check",
     "ids": "[B] int32, number of the example in the data set",
     "desirable": "[B] bool, whether the completion is a wanted one",
     "valid": "[B] bool, False for rows that only pad the batch; every batch has it",
@@ -94,7 +112,7 @@ class Needs(NamedTuple):
 def _statistics_of(whose: str) -> tuple[str, ...]:
     if whose == "policy":
         return ONE_MODEL + WITH_REFERENCE + tuple(FULL_VOCABULARY)
-    return ("logps", "token_logps") if whose == "behaviour" else ONE_MODEL
+    return ("logps", "token_logps", "token_values") if whose == "behaviour" else ONE_MODEL
 
 
 def known_names() -> list[str]:
@@ -231,6 +249,9 @@ def compute(
         out |= {f"policy_{n}": v for n, v in scored.items()}
     if "rewards" in needs.head:
         out["rewards"] = heads.rewards(params, hidden, batch["last_index"])[..., 0]
+    if "token_values" in needs.head:
+        values = heads.token_scores(params, jnp.where(batch["mask"][..., None], completions, 0))[..., 0]
+        out["token_values"] = jnp.where(batch["mask"], values, 0.0)
     if "token_scores" in needs.head:
         mask = batch["mask"]
         # Scored by column and gathered after, so that no [B, S, T, D] array is made of the hidden states.
@@ -243,16 +264,21 @@ def compute(
 def deliver(name: str, sides: tuple[str, ...], computed: Mapping[str, Array], batch: Mapping[str, Array]) -> Array:
     """The array that a kernel's argument `name` stands for, given what `compute` returned for the same batch."""
     parsed = parse(name)
+    flat = sides == EACH and not parsed.side
     if parsed.whose == "label":
-        return batch[parsed.statistic]
+        column = batch[parsed.statistic]
+        return column.reshape(-1) if flat else column
 
     def side(x: Array) -> Array:
+        if flat:
+            return x.reshape(-1, *x.shape[2:])
         return x if parsed.side == "responses" else x[:, sides.index(parsed.side)]
 
     if parsed.whose == "head":
         return side(computed[parsed.statistic])
-    if parsed.statistic == "token_rewards":
-        return jnp.where(side(batch["mask"]), side(batch["token_rewards"]), 0.0)
+    if parsed.statistic in TOKEN_COLUMNS:
+        column = side(batch[parsed.statistic])
+        return jnp.where(side(batch["mask"]), column, jnp.zeros((), column.dtype))
     if parsed.whose == "batch":
         mask = side(batch["mask"])
         return mask if parsed.statistic == "mask" else mask.sum(axis=-1, dtype=jnp.int32)
@@ -274,13 +300,19 @@ def check_available(name: str, sides: tuple[str, ...], columns: Iterable[str], k
             there = ", ".join(columns) or "none"
             raise ValueError(f"kernel {kernel!r} needs the column {name!r}; the data set has: {there}")
         return
-    if parsed.whose == "behaviour" and "behaviour_token_logps" not in columns:
-        raise ValueError(f"kernel {kernel!r} needs {name!r}, but the data set stores no behaviour log-probs")
-    if parsed.statistic == "token_rewards" and "token_rewards" not in columns:
-        raise ValueError(
-            f"kernel {kernel!r} needs {name!r}: set config.data.revision_prompts.better and .worse, and the run scores "
-            "every token once under both"
+    stored = "behaviour_token_values" if parsed.statistic == "token_values" else "behaviour_token_logps"
+    if parsed.whose == "behaviour" and stored not in columns:
+        what = "values" if parsed.statistic == "token_values" else "log-probs"
+        raise ValueError(f"kernel {kernel!r} needs {name!r}, but the data set stores no behaviour {what}")
+    if parsed.statistic in TOKEN_COLUMNS and parsed.statistic not in columns:
+        how = (
+            ": set config.data.revision_prompts.better and .worse, and the run scores every token once under both"
+            if parsed.statistic == "token_rewards" and sides != EACH
+            else f", but there is no such column; there are: {', '.join(columns) or 'none'}"
         )
+        raise ValueError(f"kernel {kernel!r} needs {name!r}{how}")
+    if sides == EACH and parsed.side in ("", "responses"):
+        return
     if parsed.whose != "state" and parsed.side not in sides:
         offered = ", ".join(repr(s) for s in sides if s) or "one completion per example (no side)"
         hint = "; give the term a `side`" if not parsed.side else ""

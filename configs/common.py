@@ -20,7 +20,7 @@ def base() -> ConfigDict:
     config.before_workdir = ""  # where that run is kept; "": WORKDIR/before. Several runs may start from one
 
     config.data = ConfigDict()
-    config.data.source = "corpus"  # "corpus" (generated), *.jsonl, *.parquet, a TFDS directory or tfds:NAME
+    config.data.source = "corpus"  # "corpus" or task:NAME (generated), *.jsonl, *.parquet, a TFDS directory or tfds:NAME
     config.data.eval_source = ""  # as source; "": the corpus' test split, none for other sources
     config.data.kind = "pairs"  # completion | chat | pairs | lists | unpaired | triples
     config.data.split = "train"  # of TFDS
@@ -159,7 +159,7 @@ def preference(objective: dict) -> ConfigDict:
     return after_sft(objective, metrics)
 
 
-def check_keys(config: Mapping, allowed: Mapping, path: str = "config") -> None:
+def check_keys(config: Mapping, allowed: Mapping, path: str = "config", free: tuple[str, ...] = FREE) -> None:
     """ValueError for a key that nothing reads, or one that is missing, with the nearest that exists."""
     for key in config:
         here = f"{path}.{key}"
@@ -167,12 +167,12 @@ def check_keys(config: Mapping, allowed: Mapping, path: str = "config") -> None:
             near = difflib.get_close_matches(key, list(allowed), n=3, cutoff=0.5) or sorted(allowed)
             raise ValueError(f"{here}: unknown key; nearest: {', '.join(near)}")
         # A ConfigDict is no Mapping.
-        if isinstance(allowed[key], ConfigDict) and here.removeprefix("config.") not in FREE:
+        if isinstance(allowed[key], ConfigDict) and here.removeprefix("config.") not in free:
             if not isinstance(config[key], ConfigDict):
                 raise ValueError(f"{here}: is a section, got {config[key]!r}")
-            check_keys(config[key], allowed[key], here)
+            check_keys(config[key], allowed[key], here, free)
     if missing := [k for k in allowed if k not in config]:
-        raise ValueError(f"{path}.{missing[0]}: missing; start the config from configs/common.py")
+        raise ValueError(f"{path}.{missing[0]}: missing; start the config from configs/common.py, or configs/online.py for reinforce")
 
 
 def check_numbers(config: ConfigDict) -> None:

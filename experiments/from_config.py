@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from alignment import statistics
 from alignment.data import corpus, formats, pipeline, rows, tokenizers
 from alignment.models import decoder, hugging_face
+from alignment.rewards import tasks
 from alignment.training import checkpoints, mesh, references, stored_reference
 from configs import common
 
@@ -53,6 +54,9 @@ def load_data(config: ConfigDict) -> Data:
         raise ValueError(f"config.data.kind: {data.kind!r} is not one of {', '.join(formats.KINDS)}")
 
     def read(source: str, split: str, corpus_split: str, size: int, noise: float) -> list:
+        if source.startswith("task:"):  # demonstrations of a verifiable task; the noise is theirs
+            task = source.removeprefix("task:")
+            return formats.from_records(tasks.demonstrations(task, size, config.seed, corpus_split), data.kind, source)
         if source != "corpus":
             return formats.read(source, data.kind, split=split, columns=dict(data.columns), on_invalid=data.on_invalid)
         records = corpus.generate(data.kind, size, config.seed, label_noise=noise, split=corpus_split)
@@ -70,7 +74,8 @@ def load_data(config: ConfigDict) -> Data:
         return out
 
     train = tokenised(read(data.source, data.split, "train", data.corpus_size, data.label_noise), "training data")
-    eval_source = data.eval_source or ("corpus" if data.source == "corpus" else "")
+    generated = data.source == "corpus" or data.source.startswith("task:")
+    eval_source = data.eval_source or (data.source if generated else "")
     held_out = read(eval_source, data.eval_split, "test", data.corpus_eval_size, 0.0) if eval_source else []
     evaluation = tokenised(held_out, "evaluation data") if held_out else []
 
@@ -198,7 +203,7 @@ def stored_tables(
 def build_model(config: ConfigDict, vocab_size: int) -> tuple[decoder.Model, dict | None]:
     """The model, and its parameters on the host if they come from a Hugging Face directory."""
     settings, data = config.model, config.data
-    context = data.packed_length if data.packed else data.prompt_length + data.completion_length
+    context = data.packed_length if data.get("packed") else data.prompt_length + data.completion_length
     run_time = {"dtype": settings.dtype, "remat": settings.remat, "reward_heads": settings.reward_heads}
     if settings.hugging_face:
         loaded, params = hugging_face.load(settings.hugging_face, dtype="float32")

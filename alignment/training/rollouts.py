@@ -1,0 +1,140 @@
+"""From sampled completions to batches: what an engine has to give, and rows in which a group shares its prompt.
+
+An engine is a function `(params, prompts, prompt_mask, rng) -> Rollout`: the sampler of this package, or a server behind
+a function of that form. It gives, for each prompt, `group_size` completions side by side, with the log-probability that
+each token had when it was drawn (temperature and truncation included), at most `completion_length` tokens, the end
+token last if there is one. Its log-probs may differ from the trainer's, by kernels, precision or stale weights; then
+the trainer computes its own, and `truncated_importance_weights` corrects the gradient for the difference.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from alignment.decoding import sampler
+from alignment.segments import BRANCHES
+
+
+class Rollout(NamedTuple):
+    """Completions of B prompts, G of each; row i * G + j is the j-th of prompt i. Arrays on the host."""
+
+    tokens: np.ndarray  # i32 [B * G, T]
+    mask: np.ndarray  # bool [B * G, T], True up to and including the end token
+    logps: np.ndarray  # f32 [B * G, T], of the tokens as drawn
+
+
+Engine = Callable[[Any, np.ndarray, np.ndarray, jax.Array], Rollout]
+
+
+def sampling_engine(model, *, group_size: int, completion_length: int, eos_id, pad_id: int, **settings: Any) -> Engine:
+    """The engine that samples with the model in training, on its own devices; `settings` are those of `sample`."""
+    draw = functools.partial(
+        sampler.sample,
+        model,
+        group_size=group_size,
+        max_new_tokens=completion_length,
+        eos_id=eos_id,
+        pad_id=pad_id,
+        **settings,
+    )
+
+    def engine(params, prompts, prompt_mask, rng) -> Rollout:
+        drawn = draw(params, prompts, prompt_mask, rng)
+        return Rollout(*(np.asarray(x) for x in (drawn.tokens, drawn.mask, drawn.logps)))
+
+    return engine
+
+
+def check(rollout: Rollout, prompts: int, group_size: int, completion_length: int) -> Rollout:
+    """The same rollout, if an engine kept what it owes; ValueError that says what it did not."""
+    shape = (prompts * group_size, completion_length)
+    for name, array in rollout._asdict().items():
+        if array.shape != shape:
+            raise ValueError(f"the rollout engine gave {name} of shape {array.shape} in place of {shape}")
+    mask = np.asarray(rollout.mask, bool)
+    if not mask[:, 0].all() or (np.diff(mask.astype(np.int8), axis=1) > 0).any():
+        raise ValueError("the rollout engine gave an empty completion, or one with a gap in its mask")
+    if not np.isfinite(rollout.logps[mask]).all():
+        raise ValueError("the rollout engine gave a log-probability that is not finite, for a token that it drew")
+    return rollout
+
+
+def pad_prompts(prompts: Sequence[Sequence[int]], length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids and mask [B, length], padded on the left; ValueError for a prompt that is too long."""
+    tokens = np.full((len(prompts), length), pad_id, np.int32)
+    mask = np.zeros(tokens.shape, bool)
+    for row, ids in enumerate(prompts):
+        if not 1 <= len(ids) <= length:
+            raise ValueError(f"prompt {row} has {len(ids)} tokens; allowed are 1 to {length}")
+        tokens[row, length - len(ids) :], mask[row, length - len(ids) :] = ids, True
+    return tokens, mask
+
+
+def to_rows(
+    prompts: np.ndarray, prompt_mask: np.ndarray, rollout: Rollout, group_size: int, prompt_ids: np.ndarray
+) -> dict[str, np.ndarray]:
+    """One row per prompt: the prompt once, then its group, each completion seeing the prompt and itself only.
+
+    The keys of `alignment.data.rows`, S = group_size, and per completion [B, S]: `valid`, `group_ids` (the number of the
+    row) and `prompt_ids`; and `behaviour_token_logps` [B, S, T].
+    """
+    rows, width = prompts.shape
+    tokens, mask, logps = (np.asarray(x).reshape(rows, group_size, -1) for x in rollout)
+    time = tokens.shape[-1]
+    lengths = prompt_mask.sum(axis=1)
+    slots = np.arange(time)
+    starts = width + time * np.arange(group_size)
+    columns = starts[None, :, None] + slots
+    before = np.where(slots == 0, width - 1, columns - 1)  # the prompt's last token predicts every first one
+    branches = BRANCHES + 1 + np.arange(group_size)
+    positions = lengths[:, None, None] + slots
+    completion_length = mask.sum(axis=-1)
+    return {
+        "tokens": np.concatenate([prompts, tokens.reshape(rows, -1)], axis=1).astype(np.int32),
+        "positions": np.concatenate(
+            [np.maximum(np.cumsum(prompt_mask, axis=1) - 1, 0), np.where(mask, positions, 0).reshape(rows, -1)], axis=1
+        ).astype(np.int32),
+        "segment_ids": np.concatenate(
+            [prompt_mask * BRANCHES, np.where(mask, branches[None, :, None], 0).reshape(rows, -1)], axis=1
+        ).astype(np.int32),
+        "targets": np.where(mask, tokens, 0).astype(np.int32),
+        "predict_from": np.where(mask, before, 0).astype(np.int32),
+        "mask": mask.astype(bool),
+        "last_index": (starts[None] + completion_length - 1).astype(np.int32),
+        "ids": np.asarray(prompt_ids, np.int32),
+        "valid": np.ones((rows, group_size), bool),
+        "group_ids": np.repeat(np.arange(rows, dtype=np.int32)[:, None], group_size, axis=1),
+        "prompt_ids": np.repeat(np.asarray(prompt_ids, np.int32)[:, None], group_size, axis=1),
+        "behaviour_token_logps": np.where(mask, logps, 0.0).astype(np.float32),
+    }
+
+
+def join(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Several batches of rows as one; the groups stay apart."""
+    out = {key: np.concatenate([b[key] for b in batches]) for key in batches[0]}
+    rows, group_size = out["group_ids"].shape
+    out["group_ids"] = np.repeat(np.arange(rows, dtype=np.int32)[:, None], group_size, axis=1)
+    return out
+
+
+def take(batch: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {key: value[rows] for key, value in batch.items()}
+
+
+def truncated_importance_weights(trainer_logps: jax.Array, engine_logps: jax.Array, mask: jax.Array, cap: float):
+    """min(pi_trainer / pi_engine, cap) per token, held fixed: an upper bound on what a mismatch of engines may amplify.
+
+    A surrogate is linear in its advantage, so multiplying the advantage is multiplying the token's gradient.
+    Shapes: all `[..., T]`; result float32. Yao et al., 2025, "Your efficient RL framework secretly brings you
+    off-policy RL training" (a technical note).
+    """
+    if not cap > 0:
+        raise ValueError(f"config.rollout.importance_cap must lie in (0, inf), got {cap}")
+    difference = jnp.where(mask, trainer_logps - engine_logps, 0.0)
+    return jax.lax.stop_gradient(jnp.minimum(jnp.exp(jnp.minimum(difference, 30.0)), cap))

@@ -1,0 +1,114 @@
+"""Every key of an online run (`experiments.reinforce`) with its default; what it shares with `common` is said there."""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+FREE = ("objective", "metrics", "before", "rewards", "shaping", "advantages", "data.columns")
+
+
+def base() -> ConfigDict:
+    """The smallest complete config: no objective, no advantages, no reward yet."""
+    shared = common.base()
+    config = ConfigDict()
+    config.seed, config.distributed, config.before, config.before_workdir = 0, False, ConfigDict(), ""
+    config.model, config.mesh, config.optimizer = shared.model, shared.mesh, shared.optimizer
+    config.reference = shared.reference
+
+    config.data = ConfigDict()
+    config.data.source = "task:sorting"  # task:NAME (generated, alignment.rewards.tasks), *.jsonl, *.parquet
+    config.data.eval_source = ""  # as source; "": the task's test split, none for other sources
+    config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
+    config.data.size = 2048  # of a generated task
+    config.data.eval_size = 128
+    config.data.difficulty = 1
+    config.data.tokenizer = ""  # "": the model's directory if it has one, else bytes; or a directory
+    config.data.prompt_length = 32
+    config.data.completion_length = 16
+    config.data.too_long = "error"  # error | drop, for prompts that do not fit; counted and printed
+
+    config.rollout = ConfigDict()
+    config.rollout.prompts = 16  # per iteration
+    config.rollout.group_size = 8  # completions of each
+    config.rollout.temperature = 1.0
+    config.rollout.top_k = 0  # 0: all
+    config.rollout.top_p = 1.0
+    config.rollout.min_p = 0.0
+    config.rollout.dynamic_sampling = False  # draw anew for groups whose rewards are all equal: they teach nothing
+    config.rollout.max_rounds = 3  # of drawing anew; then what is missing counts for nothing
+    config.rollout.engine = ""  # package.module:function that makes an engine; "": the model samples itself
+    config.rollout.importance_cap = 0.0  # > 0: recompute the log-probs and weigh tokens by min(trainer / engine, cap)
+
+    config.rewards = ConfigDict()  # name -> {weight, function}: a task's name, or package.module:function
+    config.reward_runner = ConfigDict()
+    config.reward_runner.workers = 0  # processes; 0: in this one, without a time limit
+    config.reward_runner.time_limit = 5.0  # seconds for one reward
+    config.reward_runner.on_failure = 0.0  # what a reward that fails is worth
+
+    config.shaping = ConfigDict()  # function of alignment.policy_gradients -> hyperparameters, in order
+    config.advantages = ConfigDict()  # the same: what turns rewards into advantages
+    config.objective = ConfigDict()  # kernels of alignment.policy_gradients or alignment.losses
+    config.metrics = ConfigDict()  # functions of alignment.metrics, on the rollout as it is trained on
+
+    config.training = ConfigDict()
+    config.training.iterations = 60  # rollouts
+    config.training.epochs = 1  # passes over each rollout
+    config.training.minibatches = 1  # optimizer steps per pass
+    config.training.accumulate = 1
+    config.training.vocabulary_chunk = 0
+    config.training.log_every = 1
+    config.training.eval_every = 20
+    config.training.max_skipped_in_a_row = 5
+
+    config.checkpoints = shared.checkpoints
+    config.checkpoints.every = 20
+    config.evaluation = ConfigDict()
+    config.evaluation.temperature = 0.0
+    config.evaluation.samples = 1  # completions of each held-out prompt
+    return config
+
+
+def warm_up() -> ConfigDict:
+    """Supervised fine-tuning on the task's imperfect demonstrations."""
+    config = common.sft()
+    config.data.source = "task:sorting"
+    config.data.prompt_length, config.data.completion_length, config.data.packed_length = 32, 16, 256
+    config.data.corpus_size = 4096
+    config.training.steps = config.training.eval_every = config.checkpoints.every = 150
+    config.gold.samples = 0
+    return config
+
+
+def after_warm_up(shaping: dict, advantages: dict, objective: dict, metrics: dict | None = None) -> ConfigDict:
+    """A method on the default task, from the model of `warm_up`."""
+    config = common.starting_from(base(), warm_up())
+    config.rewards = ConfigDict({"sorting": {"weight": 1.0}})
+    config.shaping, config.advantages = ConfigDict(shaping), ConfigDict(advantages)
+    config.objective, config.metrics = ConfigDict(objective), ConfigDict(metrics or {})
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.schedule = "constant"
+    config.optimizer.warmup_steps = 5
+    return config
+
+
+def check_numbers(config: ConfigDict) -> None:
+    """ValueError for counts that are out of range or do not fit each other."""
+    for section, keys in {
+        "training": ("iterations", "epochs", "minibatches", "accumulate", "log_every", "eval_every"),
+        "rollout": ("prompts", "group_size", "max_rounds"),
+        "checkpoints": ("every", "keep_last"),
+        "data": ("size", "prompt_length", "completion_length"),
+    }.items():
+        for key in keys:
+            if config[section][key] < 1:
+                raise ValueError(f"config.{section}.{key}: must be at least 1, got {config[section][key]}")
+    if config.rollout.prompts % config.training.minibatches:
+        raise ValueError(
+            f"config.training.minibatches: {config.training.minibatches} does not divide the {config.rollout.prompts} "
+            "prompts of an iteration (config.rollout.prompts)"
+        )
+    if config.rollout.temperature <= 0:
+        raise ValueError(f"config.rollout.temperature: must be above 0, got {config.rollout.temperature}")
+    for section in ("rewards", "advantages", "objective"):
+        if not config[section]:
+            raise ValueError(f"config.{section}: empty; an online run needs it")

@@ -1,0 +1,94 @@
+"""Prompts and rewards that a config names: generated tasks, files of prompts, functions of the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alignment.data import formats, rows
+from alignment.rewards import runner, tasks
+from experiments.from_config import say
+
+
+class Prompt(NamedTuple):
+    id: int
+    prompt: Any  # text or messages, as rewards see it
+    tokens: list[int]
+    record: Mapping[str, Any]  # the other fields, for the rewards
+
+
+def task_of(source: str) -> str:
+    """The name in task:NAME, or "" for another source; ValueError for a task that does not exist."""
+    kind, _, name = source.partition(":")
+    if kind != "task":
+        return ""
+    if name not in tasks.TASKS:
+        raise ValueError(f"config.data.source: no task {name!r}; there are: {', '.join(sorted(tasks.TASKS))}")
+    return name
+
+
+def load(config: ConfigDict, tokenizer) -> tuple[list[Prompt], list[Prompt]]:
+    """(training prompts, held-out prompts); what does not fit is counted and printed, or an error."""
+    data = config.data
+
+    def read(source: str, split: str, size: int) -> list[tuple[Any, Mapping[str, Any], str]]:
+        if name := task_of(source):
+            records = tasks.generate(name, size, config.seed, split, data.difficulty)
+            return [(r["prompt"], r, f"{source}/{split}:{i}") for i, r in enumerate(records)]
+        examples = formats.read(source, "prompts", columns=dict(data.columns))
+        return [(e.prompt, e.record, e.where) for e in examples]
+
+    def tokenised(raw: list, what: str) -> list[Prompt]:
+        out, too_long = [], 0
+        for number, (prompt, record, where) in enumerate(raw):
+            ids = rows.encode_prompt(prompt, tokenizer)
+            if len(ids) > data.prompt_length:
+                if data.too_long == "error":
+                    raise formats.DataError(
+                        f"{where}: the prompt has {len(ids)} tokens (config.data.prompt_length is {data.prompt_length}); "
+                        "raise it or set config.data.too_long='drop'"
+                    )
+                too_long += 1
+                continue
+            out.append(Prompt(number, prompt, ids, record))
+        if not out:
+            raise formats.DataError(f"{what}: no prompt is left of {len(raw)}, {too_long} were too long")
+        say(f"{what}: {len(out)} of {len(raw)} prompts kept ({too_long} too long)")
+        return out
+
+    if data.too_long not in ("error", "drop"):
+        raise ValueError(f"config.data.too_long: {data.too_long!r} is not one of error, drop")
+    train = tokenised(read(data.source, "train", data.size), "training prompts")
+    eval_source = data.eval_source or (data.source if task_of(data.source) else "")
+    held_out = read(eval_source, "test", data.eval_size) if eval_source else []
+    return train, tokenised(held_out, "held-out prompts") if held_out else []
+
+
+def reward_functions(settings: ConfigDict) -> dict[str, tuple[Callable | str, float]]:
+    """{name: (function or its path, weight)} of config.rewards; a task's name stands for the task's own reward."""
+    out = {}
+    for name, entry in settings.items():
+        entry = dict(entry or {})
+        if unknown := sorted(set(entry) - {"weight", "function"}):
+            raise ValueError(f"config.rewards.{name}.{unknown[0]}: unknown key; allowed: function, weight")
+        function = entry.get("function", "")
+        if not function and name not in tasks.TASKS:
+            raise ValueError(
+                f"config.rewards.{name}: no such task; name a function (package.module:function) or one of "
+                f"{', '.join(sorted(tasks.TASKS))}"
+            )
+        out[name] = (runner.resolve(function) if function else tasks.reward, float(entry.get("weight", 1.0)))
+    return out
+
+
+def next_prompts(prompts: list[Prompt], count: int, seed: int, iteration: int, round_number: int) -> list[Prompt]:
+    """`count` prompts of an endless list of permutations; what an iteration gets depends on its number alone."""
+    if round_number:  # drawn anew: from anywhere
+        rng = np.random.default_rng([seed, iteration, round_number])
+        return [prompts[i] for i in rng.integers(len(prompts), size=count)]
+    places = range((iteration - 1) * count, iteration * count)
+    orders = {e: np.random.default_rng([seed, e]).permutation(len(prompts)) for e in {p // len(prompts) for p in places}}
+    return [prompts[int(orders[p // len(prompts)][p % len(prompts)])] for p in places]
