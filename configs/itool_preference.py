@@ -4,8 +4,8 @@ python -m experiments.make_data itool_preference --policy=runs/dpo/before --temp
 python -m experiments.finetune --config=configs/itool_preference.py --workdir=runs/itool \
     --config.data.source=runs/itool.jsonl
 
-SimPO with the paper's beta 2.5 and gamma 0.5. A further round is the same two commands with `--policy=runs/itool`. Without
-`--config.data.source` it is SimPO on the corpus' own pairs.
+SimPO with the paper's beta 2.5 and gamma 0.5. A further round is the same two commands with `--policy=runs/itool`.
+Without `--config.data.source` it is SimPO on the corpus' own pairs.
 
 Not measured yet.
 """
