@@ -20,7 +20,7 @@ def base() -> ConfigDict:
     config.before_workdir = ""  # where that run is kept; "": WORKDIR/before. Several runs may start from one
 
     config.data = ConfigDict()
-    config.data.source = "corpus"  # "corpus" or task:NAME (generated), *.jsonl, *.parquet, a TFDS directory or tfds:NAME
+    config.data.source = "corpus"  # corpus, task:NAME (generated), *.jsonl, *.parquet, a TFDS directory, tfds:NAME
     config.data.eval_source = ""  # as source; "": the corpus' test split, none for other sources
     config.data.kind = "pairs"  # completion | chat | pairs | lists | unpaired | triples
     config.data.split = "train"  # of TFDS
@@ -172,7 +172,7 @@ def check_keys(config: Mapping, allowed: Mapping, path: str = "config", free: tu
                 raise ValueError(f"{here}: is a section, got {config[key]!r}")
             check_keys(config[key], allowed[key], here, free)
     if missing := [k for k in allowed if k not in config]:
-        raise ValueError(f"{path}.{missing[0]}: missing; start the config from configs/common.py, or configs/online.py for reinforce")
+        raise ValueError(f"{path}.{missing[0]}: missing; start from base() of configs/common.py or configs/online.py")
 
 
 def check_numbers(config: ConfigDict) -> None:

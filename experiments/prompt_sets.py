@@ -48,8 +48,8 @@ def load(config: ConfigDict, tokenizer) -> tuple[list[Prompt], list[Prompt]]:
             if len(ids) > data.prompt_length:
                 if data.too_long == "error":
                     raise formats.DataError(
-                        f"{where}: the prompt has {len(ids)} tokens (config.data.prompt_length is {data.prompt_length}); "
-                        "raise it or set config.data.too_long='drop'"
+                        f"{where}: the prompt has {len(ids)} tokens; raise config.data.prompt_length "
+                        f"({data.prompt_length}) or set config.data.too_long='drop'"
                     )
                 too_long += 1
                 continue
@@ -90,5 +90,6 @@ def next_prompts(prompts: list[Prompt], count: int, seed: int, iteration: int, r
         rng = np.random.default_rng([seed, iteration, round_number])
         return [prompts[i] for i in rng.integers(len(prompts), size=count)]
     places = range((iteration - 1) * count, iteration * count)
-    orders = {e: np.random.default_rng([seed, e]).permutation(len(prompts)) for e in {p // len(prompts) for p in places}}
+    epochs = {place // len(prompts) for place in places}
+    orders = {epoch: np.random.default_rng([seed, epoch]).permutation(len(prompts)) for epoch in epochs}
     return [prompts[int(orders[p // len(prompts)][p % len(prompts)])] for p in places]

@@ -180,12 +180,15 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         donate_argnums=0,
     )  # fmt: skip
 
+    # Ratios compare whole distributions, and the log-probs of a truncated one are not of that kind.
+    truncated = bool(settings.top_k) or settings.top_p < 1 or settings.min_p > 0
+
     def score(params, frozen_params, batch):
         """What frozen models and the policy as it is now say of a rollout, stored beside it."""
         out = {}
         frozen = {whose: (frozen_models[whose], frozen_params[whose]) for whose in frozen_params}
         wanted = {w: frozenset({"token_logps"}) for w in frozen_models}
-        policy = frozenset({"token_logps"} if settings.importance_cap else ())
+        policy = frozenset({"token_logps"} if settings.importance_cap or truncated else ())
         head = frozenset({"token_values"} if with_values else ())
         if not (wanted or policy or head):
             return out
@@ -194,8 +197,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             out["reference_token_logps"] = computed["reference_token_logps"]
         if head:
             out["behaviour_token_values"] = computed["token_values"]
-        if policy:  # the engine's log-probs are another's: train on ours, and bound what the difference amplifies
+        if policy:
             out["behaviour_token_logps"] = computed["policy_token_logps"]
+        if settings.importance_cap:  # the engine drew by other log-probs: bound what the difference amplifies
             out["importance"] = rollouts.truncated_importance_weights(
                 computed["policy_token_logps"], batch["behaviour_token_logps"], batch["mask"], settings.importance_cap
             )

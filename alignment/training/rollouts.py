@@ -1,10 +1,10 @@
 """From sampled completions to batches: what an engine has to give, and rows in which a group shares its prompt.
 
-An engine is a function `(params, prompts, prompt_mask, rng) -> Rollout`: the sampler of this package, or a server behind
-a function of that form. It gives, for each prompt, `group_size` completions side by side, with the log-probability that
-each token had when it was drawn (temperature and truncation included), at most `completion_length` tokens, the end
-token last if there is one. Its log-probs may differ from the trainer's, by kernels, precision or stale weights; then
-the trainer computes its own, and `truncated_importance_weights` corrects the gradient for the difference.
+An engine is a function `(params, prompts, prompt_mask, rng) -> Rollout`: the sampler of this package, or a server
+behind a function of that form. It gives, for each prompt, `group_size` completions side by side, with the
+log-probability that each token had when it was drawn (temperature and truncation included), at most `completion_length`
+tokens, the end token last if there is one. Its log-probs may differ from the trainer's, by kernels, precision or stale
+weights; then the trainer computes its own, and `truncated_importance_weights` corrects the gradient for the difference.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def to_rows(
 ) -> dict[str, np.ndarray]:
     """One row per prompt: the prompt once, then its group, each completion seeing the prompt and itself only.
 
-    The keys of `alignment.data.rows`, S = group_size, and per completion [B, S]: `valid`, `group_ids` (the number of the
-    row) and `prompt_ids`; and `behaviour_token_logps` [B, S, T].
+    The keys of `alignment.data.rows`, S = group_size, and per completion [B, S]: `valid`, `group_ids` (the number of
+    the row) and `prompt_ids`; and `behaviour_token_logps` [B, S, T].
     """
     rows, width = prompts.shape
     tokens, mask, logps = (np.asarray(x).reshape(rows, group_size, -1) for x in rollout)

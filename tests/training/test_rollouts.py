@@ -1,0 +1,99 @@
+"""Rollouts: rows in which a group shares its prompt score what the sampler drew, and engines are held to their word."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alignment import statistics
+from alignment.models import decoder
+from alignment.training import rollouts
+
+GROUP, TIME, PAD, END = 3, 6, 0, 1
+CONFIG = decoder.DecoderConfig(
+    vocab_size=24, hidden_size=32, intermediate_size=32, num_layers=2, num_heads=4, num_kv_heads=2,
+    max_position_embeddings=32,
+)  # fmt: skip
+MODEL = decoder.build(CONFIG)
+PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12]]
+
+
+@pytest.fixture(scope="module")
+def params():
+    return jax.tree.map(lambda a: 8 * a if a.ndim > 1 else a, MODEL.init(jax.random.key(0)))
+
+
+def rolled_out(params, **settings):
+    tokens, mask = rollouts.pad_prompts(PROMPTS, 5, PAD)
+    engine = rollouts.sampling_engine(
+        MODEL, group_size=GROUP, completion_length=TIME, eos_id=END, pad_id=PAD, **settings
+    )
+    rollout = rollouts.check(engine(params, tokens, mask, jax.random.key(1)), len(PROMPTS), GROUP, TIME)
+    return rollout, rollouts.to_rows(tokens, mask, rollout, GROUP, np.array([10, 11, 12]))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_the_scorer_gives_a_group_in_one_row_the_log_probs_it_was_drawn_with(params, temperature):
+    rollout, batch = rolled_out(params, temperature=temperature)
+    assert not rollout.mask.all() and (rollout.mask.sum(1) > 1).any(), "some end early, some do not"
+    needs = statistics.needs_of(["policy_token_logps"])
+    computed = jax.jit(lambda p, b: statistics.compute(needs, MODEL, p, {}, b, temperature=temperature))(params, batch)
+    got = statistics.deliver("policy_token_logps", statistics.EACH, computed, batch)
+    assert got.shape == (len(PROMPTS) * GROUP, TIME)
+    np.testing.assert_allclose(got, np.where(rollout.mask, rollout.logps, 0.0), atol=1e-4)
+    np.testing.assert_array_equal(statistics.deliver("mask", statistics.EACH, computed, batch), rollout.mask)
+    behaviour = statistics.deliver("behaviour_token_logps", statistics.EACH, computed, batch)
+    np.testing.assert_allclose(behaviour, got, atol=1e-4)
+
+
+def test_names_without_a_side_stand_for_all_completions_and_responses_for_groups(params):
+    _, batch = rolled_out(params)
+    batch["rewards"] = np.arange(9.0).reshape(3, 3)
+    deliver = lambda name: statistics.deliver(name, statistics.EACH, {}, batch)  # noqa: E731
+    np.testing.assert_array_equal(deliver("rewards"), np.arange(9.0))
+    np.testing.assert_array_equal(deliver("group_ids"), [0, 0, 0, 1, 1, 1, 2, 2, 2])
+    np.testing.assert_array_equal(deliver("prompt_ids"), [10, 10, 10, 11, 11, 11, 12, 12, 12])
+    np.testing.assert_array_equal(deliver("lengths"), batch["mask"].sum(-1).reshape(-1))
+    assert deliver("responses_mask").shape == (3, GROUP, TIME)
+
+
+def test_joined_batches_keep_their_groups_apart(params):
+    _, batch = rolled_out(params)
+    both = rollouts.join([batch, rollouts.take(batch, np.array([2, 0]))])
+    np.testing.assert_array_equal(both["group_ids"][:, 0], np.arange(5))
+    np.testing.assert_array_equal(both["prompt_ids"][:, 0], [10, 11, 12, 12, 10])
+    np.testing.assert_array_equal(both["tokens"][3], batch["tokens"][2])
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        (lambda r: r._replace(tokens=r.tokens[:, :-1]), "tokens of shape"),
+        (lambda r: r._replace(mask=np.zeros_like(r.mask)), "an empty completion"),
+        (lambda r: r._replace(mask=r.mask & (np.arange(TIME) != 2) | (np.arange(TIME) == 3)), "a gap in its mask"),
+        (lambda r: r._replace(logps=np.full_like(r.logps, -np.inf)), "not finite"),
+    ],
+)
+def test_an_engine_that_breaks_its_contract_is_told_how(params, change, message):
+    rollout, _ = rolled_out(params)
+    with pytest.raises(ValueError, match=message):
+        rollouts.check(change(rollout), len(PROMPTS), GROUP, TIME)
+
+
+def test_prompts_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match="prompt 1 has 6 tokens"):
+        rollouts.pad_prompts([[1], [1] * 6], 5, PAD)
+    with pytest.raises(ValueError, match="prompt 0 has 0 tokens"):
+        rollouts.pad_prompts([[]], 5, PAD)
+
+
+def test_importance_weights_are_one_on_policy_capped_above_and_deaf_behind_the_mask():
+    trainer = jnp.array([[-1.0, -1.0, jnp.nan]])
+    mask = jnp.array([[True, True, False]])
+    engine = jnp.array([[-1.0, -4.0, -1.0]])
+    got = rollouts.truncated_importance_weights(trainer, engine, mask, 2.0)
+    np.testing.assert_allclose(got, [[1.0, 2.0, 1.0]])
+    low = rollouts.truncated_importance_weights(engine, trainer, mask, 2.0)
+    np.testing.assert_allclose(low, [[1.0, np.exp(-3.0), 1.0]], rtol=1e-6)
+    with pytest.raises(ValueError, match="importance_cap"):
+        rollouts.truncated_importance_weights(trainer, engine, mask, 0.0)
