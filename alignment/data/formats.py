@@ -12,6 +12,7 @@ A record is a dict; its kind says which fields it has (text fields may also be l
 | `lists`      | prompt, responses, labels (higher is better), [weight]                     | `Ranking`    |
 | `unpaired`   | prompt, completion, label (true or 1: wanted), [weight]                    | `Unpaired`   |
 | `triples`    | prompt, gold (the target answer), chosen, rejected, [weight]               | `Triple`     |
+| `prompts`    | prompt, and whatever a reward reads (answer, target ...)                   | `Query`      |
 
 In pairs of message lists, chosen and rejected hold the whole conversation, or the answer alone (then `prompt` gives the
 conversation, as messages or as the text of one user turn). Whatever is wrong with a record raises `DataError` with the
@@ -28,7 +29,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-KINDS = ("completion", "chat", "pairs", "lists", "unpaired", "triples")
+KINDS = ("completion", "chat", "pairs", "lists", "unpaired", "triples", "prompts")
 
 
 class DataError(ValueError):
@@ -107,7 +108,16 @@ class Triple:
     where: str = dataclasses.field(default="", compare=False)
 
 
-Example = Completion | Pair | Ranking | Unpaired | Triple
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """A prompt to sample completions for; `record` holds its other fields, for the reward (null fields are absent)."""
+
+    prompt: Prompt
+    record: Mapping[str, Any]
+    where: str = dataclasses.field(default="", compare=False)
+
+
+Example = Completion | Pair | Ranking | Unpaired | Triple | Query
 
 
 def read(
@@ -258,7 +268,7 @@ def _examples(
     if on_invalid not in ("error", "drop"):
         raise ValueError(f"on_invalid={on_invalid!r} is not one of error, drop")
     parse = {"completion": _completion, "chat": _chat, "pairs": _pair, "lists": _ranking, "unpaired": _unpaired,
-             "triples": _triple}[kind]  # fmt: skip
+             "triples": _triple, "prompts": _query}[kind]  # fmt: skip
     examples, reasons = [], []
     for where, record in records:
         try:
@@ -368,6 +378,18 @@ def _triple(where: str, record: Mapping[str, Any]) -> Triple:
                 f"{where}: fields {field!r} and 'rejected' are equal; an answer cannot be wanted and unwanted"
             )
     return Triple(prompt, gold, chosen, rejected, _weight(where, record), where)
+
+
+def _query(where: str, record: Mapping[str, Any]) -> Query:
+    value = _required(where, record, "prompt")
+    prompt = value if isinstance(value, str) else tuple(_messages(where, "prompt", value))
+    last = prompt if isinstance(prompt, str) else prompt[-1].content
+    if not last.strip():
+        raise _InvalidRecord(f"{where}: field 'prompt' is empty; a prompt needs at least one visible character")
+    if not isinstance(prompt, str) and prompt[-1].role == "assistant":
+        raise _InvalidRecord(f"{where}: field 'prompt' ends with role 'assistant', whose answer is to be sampled")
+    # Parquet has every column in every record.
+    return Query(prompt, {k: v for k, v in record.items() if k != "prompt" and v is not None}, where)
 
 
 def _prompt(where: str, record: Mapping[str, Any]) -> Prompt | None:

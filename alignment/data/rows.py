@@ -33,7 +33,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alignment.data.formats import Completion, DataError, Example, Message, Pair, Ranking, Triple, Unpaired
+from alignment.data.formats import Completion, DataError, Example, Message, Pair, Query, Ranking, Triple, Unpaired
 from alignment.data.tokenizers import Tokenizer
 from alignment.segments import BRANCHES
 
@@ -113,6 +113,8 @@ def tokenize(
     kept: list[Tokenized] = []
     dropped = equal = cut_prompts = cut_completions = longest_prompt = longest_completion = 0
     for number, example in enumerate(examples):
+        if isinstance(example, Query):
+            raise DataError(f"{example.where}: a record of kind 'prompts' has no completion to learn from")
         prompt, completions, keep_first = _encode(example, tokenizer)
         if not prompt:
             raise DataError(

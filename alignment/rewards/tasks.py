@@ -1,12 +1,12 @@
 """Small verifiable tasks, generated: prompts with records, imperfect demonstrations and exact rewards.
 
-| task           | prompt                | completion | difficulty 1, 2, 3                                              |
-|----------------|-----------------------|------------|-----------------------------------------------------------------|
-| `addition`     | `17+25=`              | `42.`      | up to 1, 2, 3 digits                                            |
-| `chain`        | `3+4-(2*1)=`          | `5.`       | + and - of 3 numbers; also * of 4; also parentheses of 5        |
-| `countdown`    | `14 of 3 4 2: `       | `3*4+2.`   | 2, 3, 4 numbers                                                 |
-| `sorting`      | `sort 52731: `        | `12357.`   | 3, 5, 7 digits                                                  |
-| `copy_reverse` | `reverse abcde: `     | `edcba.`   | 3, 5, 7 letters; the other word is `copy`                       |
+| task           | prompt                | completion | difficulty 1, 2, 3                                             |
+|----------------|-----------------------|------------|----------------------------------------------------------------|
+| `addition`     | `17+25=`              | `42.`      | up to 1, 2, 3 digits                                           |
+| `chain`        | `3+4-(2*1)=`          | `5.`       | + and - of 3 numbers; also * of 4; also parentheses of 5       |
+| `countdown`    | `14 of 3 4 2: `       | `3*4+2.`   | 2, 3, 4 numbers                                                |
+| `sorting`      | `sort 52731: `        | `12357.`   | 3, 5, 7 digits                                                 |
+| `copy_reverse` | `reverse abcde: `     | `edcba.`   | 3, 5, 7 letters; the other word is `copy`                      |
 
 A record has prompt, answer (a right completion without its full stop), task, and what the task's reward reads. With a
 begin token prompts fit `PROMPT_LENGTH` bytes, with an end token completions fit `COMPLETION_LENGTH`. Demonstrations are

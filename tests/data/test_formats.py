@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from alignment.data import formats, tokenizers
-from alignment.data.formats import Completion, DataError, Message, Pair, Ranking, Triple, Unpaired
+from alignment.data.formats import Completion, DataError, Message, Pair, Query, Ranking, Triple, Unpaired
 
 
 def write(path, records):
@@ -91,6 +91,17 @@ FAULTS |= {
         ("'gold'", "'chosen'", "share"),
     ),
 }
+QUERY = {"prompt": "17+25=", "answer": "42"}
+FAULTS |= {
+    "query_without_prompt": ("prompts", {"answer": "42"}, ("'prompt'", "missing", "answer")),
+    "query_of_null": ("prompts", QUERY | {"prompt": None}, ("'prompt'", "missing")),
+    "query_of_wrong_type": ("prompts", QUERY | {"prompt": 17}, ("'prompt'", "text", "a number")),
+    "query_of_no_messages": ("prompts", QUERY | {"prompt": []}, ("'prompt'", "text", "an empty list")),
+    "query_empty": ("prompts", QUERY | {"prompt": " \n"}, ("'prompt'", "empty")),
+    "query_with_an_empty_turn": ("prompts", QUERY | {"prompt": [USER | {"content": ""}]}, ("'prompt'", "empty")),
+    "query_answered": ("prompts", {"prompt": [USER, GOOD]}, ("'prompt'", "'assistant'", "sampled")),
+    "query_message_without_role": ("prompts", {"prompt": [{"content": "p"}]}, ("'prompt[0].role'", "text")),
+}
 FIRST = {
     "completion": {"prompt": "p", "completion": "a"},
     "pairs": PAIR,
@@ -98,6 +109,7 @@ FIRST = {
     "chat": {"messages": [USER, GOOD]},
     "unpaired": VERDICT,
     "triples": TRIPLE,
+    "prompts": QUERY,
 }
 
 
@@ -142,7 +154,7 @@ def test_empty_file_unknown_type_and_missing_file_are_errors(tmp_path):
         formats.read(tmp_path / "none.jsonl", "pairs")
     with pytest.raises(DataError, match="no file matches"):
         formats.read(tmp_path / "none*.jsonl", "pairs")
-    with pytest.raises(ValueError, match="completion, chat, pairs, lists, unpaired, triples"):
+    with pytest.raises(ValueError, match="completion, chat, pairs, lists, unpaired, triples, prompts"):
         formats.read(tmp_path / "none.jsonl", "dpo")
 
 
@@ -200,6 +212,18 @@ def test_triples_hold_gold_beside_the_pair_and_gold_may_be_the_chosen_answer():
     assert formats.from_records([messages], "triples") == [Triple((Message("user", "p"),), "good", "good", "bad")]
 
 
+def test_prompt_sets_keep_every_other_field_as_the_record():
+    fields = {"answer": "42", "kwargs": [{"num_words": 3, "relation": None}], "weight": -1, "completion": ""}
+    assert formats.from_records([QUERY | fields | {"note": None}], "prompts") == [Query("17+25=", fields)]
+    (query,) = formats.from_records([{"prompt": [GOOD, USER]}], "prompts")
+    assert query == Query((Message("assistant", "good"), Message("user", "p")), {}) and query.where == "records:1"
+
+
+def test_an_empty_prompt_set_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"none\.jsonl: empty: no record of kind 'prompts'"):
+        formats.read(write(tmp_path / "none.jsonl", [""]), "prompts")
+
+
 def test_columns_rename_fields():
     records = [("x:1", {"question": "p", "chosen": "good", "rejected": "bad"})]
     assert formats._examples(records, "pairs", "x", {"prompt": "question"}, "error")[0].prompt == "p"
@@ -222,6 +246,7 @@ def test_parquet_gives_the_examples_of_jsonl(tmp_path, kind):
         "lists": [LIST | {"weight": 1.0}, LIST],
         "unpaired": [VERDICT | {"label": False, "weight": 1.0}, VERDICT],
         "triples": [TRIPLE | {"gold": "ä", "weight": 1.0}, TRIPLE],
+        "prompts": [QUERY | {"numbers": [3, 4], "target": 7}, {"prompt": "ä", "target": 8}],
     }[kind]
     parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "data.parquet")
     jsonl = formats.read(write(tmp_path / "data.jsonl", records), kind)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignment.data import rows
-from alignment.data.formats import Completion, DataError, Pair, Ranking, Triple, Unpaired
+from alignment.data.formats import Completion, DataError, Pair, Query, Ranking, Triple, Unpaired
 from alignment.data.rows import Tokenized
 from alignment.data.tokenizers import ByteTokenizer
 from alignment.segments import BRANCHES
@@ -266,3 +266,9 @@ def test_packing_refuses_what_it_cannot_hold():
         rows.collate_trees([Tokenized(0, one, (one,))], P, T, 2)
     with pytest.raises(ValueError, match="does not fit"):
         rows.collate_trees([Tokenized(0, one, (one,))], 2, T, 1)
+
+
+def test_prompt_sets_have_nothing_to_tokenise_as_rows():
+    queries = [Query("17+25=", {"answer": "42"}, where="sums:1")]
+    with pytest.raises(DataError, match=r"sums:1.*'prompts' has no completion"):
+        rows.tokenize(queries, ByteTokenizer(), prompt_length=8, completion_length=8)
