@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alignment.data import formats, rows
-from alignment.rewards import runner, tasks
+from alignment.rewards import tasks
 from experiments.from_config import say
 
 
@@ -67,9 +67,9 @@ def load(config: ConfigDict, tokenizer) -> tuple[list[Prompt], list[Prompt]]:
     return train, tokenised(held_out, "held-out prompts") if held_out else []
 
 
-def reward_functions(settings: ConfigDict) -> dict[str, tuple[Callable | str, float]]:
-    """{name: (function or its path, weight)} of config.rewards; a task's name stands for the task's own reward."""
-    out = {}
+def rewards(settings: ConfigDict) -> tuple[list[Callable | str], list[float]]:
+    """The functions of config.rewards (a task's name stands for the task's own reward) and their weights."""
+    functions, weights = [], []
     for name, entry in settings.items():
         entry = dict(entry or {})
         if unknown := sorted(set(entry) - {"weight", "function"}):
@@ -80,8 +80,9 @@ def reward_functions(settings: ConfigDict) -> dict[str, tuple[Callable | str, fl
                 f"config.rewards.{name}: no such task; name a function (package.module:function) or one of "
                 f"{', '.join(sorted(tasks.TASKS))}"
             )
-        out[name] = (runner.resolve(function) if function else tasks.reward, float(entry.get("weight", 1.0)))
-    return out
+        functions.append(function or tasks.reward)
+        weights.append(float(entry.get("weight", 1.0)))
+    return functions, weights
 
 
 def next_prompts(prompts: list[Prompt], count: int, seed: int, iteration: int, round_number: int) -> list[Prompt]:

@@ -103,7 +103,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     # --- prompts and rewards
     tokenizer = from_config.load_tokenizer(config)
     train, held_out = prompt_sets.load(config, tokenizer)
-    reward_functions = prompt_sets.reward_functions(config.rewards)
+    functions, reward_weights = prompt_sets.rewards(config.rewards)
 
     # --- shaping, advantages, objective
     names_before = [*ROLLOUT_COLUMNS, "greedy_rewards", "behaviour_token_values"]
@@ -231,8 +231,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     def rewards_of(prompts, rollout: rollouts.Rollout, count: int) -> tuple[np.ndarray, Any, list[str]]:
         texts = texts_of(tokenizer, rollout.tokens, rollout.mask)
         repeated = [p for p in prompts for _ in range(count)]
-        values, failures = rewarder([p.prompt for p in repeated], texts, [p.record for p in repeated])
-        return np.asarray(values, np.float32).reshape(len(prompts), count), failures, texts
+        got = rewarder([p.prompt for p in repeated], texts, [p.record for p in repeated])
+        return got.rewards.reshape(len(prompts), count), got.report, texts
 
     def roll_out(params, prompts, rng) -> tuple[dict[str, np.ndarray], Any, list[str]]:
         tokens, mask = rollouts.pad_prompts([p.tokens for p in prompts], config.data.prompt_length, tokenizer.pad_id)
@@ -288,7 +288,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     progress = metrics_log.Progress(name, config.training.iterations, first, config.training.log_every)
     last_evaluation: dict[str, float] = {}
     failures_so_far = runner.RewardReport()
-    with runner.Runner(reward_functions, **config.reward_runner.to_dict()) as rewarder:
+    with runner.RewardRunner(functions, reward_weights, **config.reward_runner.to_dict()) as rewarder:
         try:
             if held_out and not first:
                 last_evaluation, lines = evaluate(train_state.params)
