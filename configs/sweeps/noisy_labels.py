@@ -16,7 +16,7 @@ LOSSES = {
     "ipo": {},
     "focal_po": {"gamma": 0.05},
     "lcpo": {"num_annotators": 4},
-    "robust_dpo": {"label_smoothing": 0.1},
+    "robust_dpo": {"flip_rate": 0.1},
 }
 
 
