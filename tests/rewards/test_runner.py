@@ -209,8 +209,9 @@ def test_an_interrupted_batch_leaves_nothing_for_the_next_one(reward_module):
     with RewardRunner(f"{reward_module}:act", workers=2, time_limit=30) as runner:
         threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
-            run(runner, ["slow"] * 20)
-        assert run(runner, ["1", "2", "4"]).rewards.tolist() == [1, 2, 4]
+            run(runner, ["slow"])
+        # The other worker is done with these before the answer to "slow" would arrive.
+        assert run(runner, ["1", "2", "slow"]).rewards.tolist() == [1, 2, 3]
     assert children() == []
 
 
