@@ -1,1 +1,5 @@
-"""Rewards of completions: verifiable tasks with exact checks, and judges and ensembles of reward models."""
+"""Rewards of completions: verifiable tasks with exact checks, and judges and ensembles of reward models.
+
+Read in this order: `verifiable` (what a reward is, and the ready ones), `tasks` (generated prompts to train on),
+`instructions` (IFEval), `readability`, `spans` (token rewards), `runner` (many calls, in parallel, none fatal).
+"""

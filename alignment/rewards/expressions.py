@@ -143,7 +143,7 @@ class _Reader:
             if self.token != ")":
                 raise self.error("')'")
         elif self.token is not None and self.token[0].isdigit():
-            if len(self.token) > MAX_DIGITS + 1:
+            if len(self.token.replace(".", "")) > MAX_DIGITS:
                 raise ExpressionError(f"at character {self.start + 1}: a number of more than {MAX_DIGITS} digits")
             value = Fraction(self.token)
             self.numbers.append(value)
