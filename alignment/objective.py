@@ -171,7 +171,11 @@ def _reduction(where: str, settings: Mapping[str, Any]) -> reductions.Reduction:
         if "reduction_length" not in settings:
             raise ValueError(f"{where}.reduction_length: the reduction 'constant' needs the length it divides by")
         return reductions.constant(settings["reduction_length"])
-    choices = {"token_mean": reductions.token_mean, "sequence_mean": reductions.sequence_mean}
+    choices = {
+        "token_mean": reductions.token_mean,
+        "sequence_mean": reductions.sequence_mean,
+        "sequence_sum": reductions.sequence_sum,
+    }
     if name not in choices:
         raise ValueError(f"{where}.reduction: {name!r} is not one of {', '.join([*choices, 'constant'])}")
     return choices[name]

@@ -288,7 +288,8 @@ def test_rows_that_only_pad_a_batch_change_nothing(row):
 
     def total(trained, tree):
         values = row.kernel(*{**tree, **trained}.values(), **row.hyper)
-        return jnp.sum(jnp.where(tree["valid"], values, 0.0)), values
+        valid = tree["valid"].reshape(-1, *(1,) * (values.ndim - 1))
+        return jnp.sum(jnp.where(valid, values, 0.0)), values
 
     run = jax.value_and_grad(total, has_aux=True)
     (_, values), gradients = run({k: whole[k] for k in row.trains}, whole)

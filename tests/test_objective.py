@@ -57,11 +57,11 @@ def test_weights_and_sums_ignore_rows_that_only_pad():
     mask = jnp.asarray([[[True, True, False]] * 2, [[True, True, True]] * 2])
     batch = {"valid": jnp.asarray([True, False]), "mask": mask}
     values = jnp.asarray(np.where(mask, 2.0, 0.0)).at[1].set(jnp.nan)
-    for reduction, wanted in [("token_mean", 2.0), ("sequence_mean", 1.0)]:
+    for reduction, wanted, mean in [("token_mean", 2.0, 2.0), ("sequence_mean", 1.0, 2.0), ("sequence_sum", 1.0, 4.0)]:
         (term,) = bind({"k": {"reduction": reduction}}, namespace=kernels(k=k))
         assert float(objective.weights([term], PAIR, batch)["k"]) == wanted
         sums, _ = objective.evaluate([term], {}, PAIR, {"policy_token_logps": values}, batch)
-        assert float(sums["k"]) / wanted == 2.0
+        assert float(sums["k"]) / wanted == mean
 
 
 def test_reference_is_not_differentiated():

@@ -66,6 +66,10 @@ token_mean = Reduction(total=_sum, weight=_count)
 sequence_mean = Reduction(total=_sum_of_row_means, weight=_rows)
 """Values and mask [..., T]: mean within each row, then over rows. Rows without a token do not count."""
 
+sequence_sum = Reduction(total=_sum, weight=_rows)
+"""Values and mask [..., T]: sum within each row, then the mean over rows: a row is one action, and long rows have larger
+values. Rows without a token do not count."""
+
 example_mean = Reduction(total=_sum, weight=_count)
 """Values [B] and valid [B]: every example that is not padding weighs the same."""
 
@@ -73,7 +77,7 @@ example_mean = Reduction(total=_sum, weight=_count)
 def constant(length: float) -> Reduction:
     """Values and mask `[..., T]`: the sum over tokens divided by rows * `length`, whatever the rows' own lengths.
 
-    A token then weighs the same in every batch (no length bias); `length=1` is the mean over rows of summed values.
+    A token then weighs the same in every batch (no length bias); `length=1` is `sequence_sum`.
     Rows without a token do not count. Raises ValueError for a length outside (0, inf).
     """
     checks.number("length", length, 0.0)
