@@ -70,7 +70,7 @@ def test_every_public_kernel_has_a_row(package):
 
 @each_package
 def test_every_public_function_of_a_kernel_module_is_exported(package):
-    infrastructure = {"composition", "links", "margins", "masking", "reductions", "stateful"}
+    infrastructure = {"composition", "grouping", "links", "margins", "masking", "reductions", "selection", "stateful"}
     for info in pkgutil.iter_modules(package.__path__):
         if info.name in infrastructure:
             continue
