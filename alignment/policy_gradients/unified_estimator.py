@@ -131,9 +131,7 @@ def upge_clipped_weight_denominator(
     Paper: MiniMax, 2025, arXiv 2506.13585 (CISPO).
     """
     _check_clip(eps_low, eps_high)
-    policy, behaviour = _fixed(
-        mask, policy_token_logps=policy_token_logps, behaviour_token_logps=behaviour_token_logps
-    )
+    policy, behaviour = _fixed(mask, policy_token_logps=policy_token_logps, behaviour_token_logps=behaviour_token_logps)
     ratios = jnp.exp(_cut(policy - behaviour))
     return keep(policy - jnp.log(jnp.clip(ratios, jnp.maximum(1 - eps_low, 1e-9), 1 + eps_high)), mask)
 
@@ -152,9 +150,7 @@ def upge_sequence_denominator(policy_token_logps: Array, behaviour_token_logps: 
 
     Paper: Zheng et al., 2025, arXiv 2507.18071 (GSPO).
     """
-    policy, behaviour = _fixed(
-        mask, policy_token_logps=policy_token_logps, behaviour_token_logps=behaviour_token_logps
-    )
+    policy, behaviour = _fixed(mask, policy_token_logps=policy_token_logps, behaviour_token_logps=behaviour_token_logps)
     return keep(policy - _mean(policy - behaviour, mask), mask)
 
 
@@ -253,9 +249,7 @@ def upge_clipped_sequence_denominator(
     Paper: Baheti et al., 2023, arXiv 2305.14718 (A-LoL).
     """
     checks.number("eps", eps, 0.0, 1.0)
-    policy, reference = _fixed(
-        mask, policy_token_logps=policy_token_logps, reference_token_logps=reference_token_logps
-    )
+    policy, reference = _fixed(mask, policy_token_logps=policy_token_logps, reference_token_logps=reference_token_logps)
     log_ratio = jnp.sum(policy - reference, axis=-1, keepdims=True)
     return keep(policy - jnp.clip(log_ratio, jnp.log1p(-eps), jnp.log1p(eps)), mask)
 
