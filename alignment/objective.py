@@ -205,7 +205,8 @@ def bind_estimators(
 ) -> tuple[Estimator, ...]:
     """Binds each entry of a section; `gives` names the column for an array per completion and for one per token.
 
-    A kernel that gives a dictionary names its columns itself. Each may read what those before it gave.
+    An entry's own key `gives` names another, and a kernel that gives a dictionary names its columns itself. Each may
+    read what those before it gave.
     """
     bound, columns = [], list(columns)
     for name, settings in spec.items():
@@ -213,8 +214,12 @@ def bind_estimators(
         for key in ("weight", "reduction", "reduction_length", "side"):
             if key in settings:
                 raise ValueError(f"config.{kind}.{name}.{key}: belongs to terms of an objective")
-        term, values = _bind_kernel(name, settings, namespace, kind, statistics.EACH, columns)
-        given = tuple(values) if isinstance(values, dict) else (gives[values.ndim - 1],)
+        plain = {k: v for k, v in settings.items() if k != "gives"}
+        term, values = _bind_kernel(name, plain, namespace, kind, statistics.EACH, columns)
+        given = tuple(values) if isinstance(values, dict) else (settings.get("gives", gives[values.ndim - 1]),)
+        for column in given:
+            if statistics.parse(column).whose not in ("label", "batch"):
+                raise ValueError(f"config.{kind}.{name}.gives: {column!r} is not a column that a kernel may ask for")
         columns += given
         bound.append(Estimator(term, given))
     return tuple(bound)
@@ -302,7 +307,10 @@ def evaluate(
 
 
 def _mask(term: Term, sides: tuple[str, ...], batch: Mapping) -> jax.Array:
-    valid = statistics.deliver("valid", sides, {}, batch)
+    valid = batch["valid"]
+    if sides == statistics.EACH:  # [rows, group]
+        of_groups = any(statistics.parse(a).side == "responses" for a in term.arguments)
+        valid = valid.all(axis=-1) if of_groups else valid.reshape(-1)
     if not term.mask:
         return valid
     mask = statistics.deliver(term.mask, sides, {}, batch)

@@ -65,6 +65,8 @@ TOKEN_COLUMNS = {
     "token_advantages": "advantage of each token",
     "token_returns": "what a value function is to predict at each token",
     "demonstration_mask": "bool, True on tokens that were given and not sampled",
+    "token_log_denominators": "logarithm of what the likelihood gradient of each token is divided by",
+    "token_stabilisation": "what masks or scales the gradient of each token",
 }
 FROM_BATCH = ("mask", "lengths", *TOKEN_COLUMNS)
 LABELS = {
@@ -81,6 +83,9 @@ LABELS = {
     "answers": "[B] int32, number of the final answer within its group; equal answers share it",
     "strata": "[B] int32, kind of trajectory, for estimators that compare like with like",
     "correct": "[B] bool, whether the completion passed its check",
+    "global_advantages": "[B] advantage of the completion's group among all groups",
+    "blend_weights": "[B] weight of the local against the global advantage",
+    "reference_values": "[B] what a frozen value function expects of the prompt",
     "ids": "[B] int32, number of the example in the data set",
     "desirable": "[B] bool, whether the completion is a wanted one",
     "valid": "[B] bool, False for rows that only pad the batch; every batch has it",
@@ -264,7 +269,7 @@ def compute(
 def deliver(name: str, sides: tuple[str, ...], computed: Mapping[str, Array], batch: Mapping[str, Array]) -> Array:
     """The array that a kernel's argument `name` stands for, given what `compute` returned for the same batch."""
     parsed = parse(name)
-    flat = sides == EACH and not parsed.side
+    flat = sides == EACH and not parsed.side and name != "labels"  # which are of a group as a whole
     if parsed.whose == "label":
         column = batch[parsed.statistic]
         return column.reshape(-1) if flat else column

@@ -36,6 +36,7 @@ def base() -> ConfigDict:
     config.data.batch_size = 64  # rows of the global batch
     config.data.corpus_size = 4096
     config.data.corpus_eval_size = 256
+    config.data.difficulty = 1  # of a task's problems, 1 to 3
     config.data.label_noise = 0.0  # share of flipped labels in the corpus' training split
     # For kernels that read token_rewards: texts put before the prompt, one asking for a better answer, one for a worse.
     # The starting model scores every completion once after each; how the two differ is a token's reward.

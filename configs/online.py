@@ -21,7 +21,7 @@ def base() -> ConfigDict:
     config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
     config.data.size = 2048  # of a generated task
     config.data.eval_size = 128
-    config.data.difficulty = 1
+    config.data.difficulty = 2
     config.data.tokenizer = ""  # "": the model's directory if it has one, else bytes; or a directory
     config.data.prompt_length = 32
     config.data.completion_length = 16
@@ -73,7 +73,7 @@ def warm_up() -> ConfigDict:
     config = common.sft()
     config.data.source = "task:sorting"
     config.data.prompt_length, config.data.completion_length, config.data.packed_length = 32, 16, 256
-    config.data.corpus_size = 4096
+    config.data.corpus_size, config.data.difficulty = 4096, 2
     config.training.steps = config.training.eval_every = config.checkpoints.every = 150
     config.gold.samples = 0
     return config
@@ -109,6 +109,6 @@ def check_numbers(config: ConfigDict) -> None:
         )
     if config.rollout.temperature <= 0:
         raise ValueError(f"config.rollout.temperature: must be above 0, got {config.rollout.temperature}")
-    for section in ("rewards", "advantages", "objective"):
+    for section in ("rewards", "objective"):
         if not config[section]:
             raise ValueError(f"config.{section}: empty; an online run needs it")

@@ -56,7 +56,8 @@ def load_data(config: ConfigDict) -> Data:
     def read(source: str, split: str, corpus_split: str, size: int, noise: float) -> list:
         if source.startswith("task:"):  # demonstrations of a verifiable task; the noise is theirs
             task = source.removeprefix("task:")
-            return formats.from_records(tasks.demonstrations(task, size, config.seed, corpus_split), data.kind, source)
+            records = tasks.demonstrations(task, size, config.seed, corpus_split, data.difficulty)
+            return formats.from_records(records, data.kind, source)
         if source != "corpus":
             return formats.read(source, data.kind, split=split, columns=dict(data.columns), on_invalid=data.on_invalid)
         records = corpus.generate(data.kind, size, config.seed, label_noise=noise, split=corpus_split)

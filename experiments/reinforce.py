@@ -37,7 +37,7 @@ from experiments import finetune, from_config, prompt_sets
 from experiments.from_config import say
 
 # What a rollout brings along; estimators and the objective may name it.
-ROLLOUT_COLUMNS = ("valid", "ids", "group_ids", "prompt_ids", "rewards", "correct", "behaviour_token_logps")
+ROLLOUT_COLUMNS = ("valid", "ids", "group_ids", "prompt_ids", "rewards", "correct", "labels", "behaviour_token_logps")
 
 
 def run(config: ConfigDict, workdir: Path, on_evaluation=None) -> dict[str, Any]:
@@ -117,9 +117,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     )
     estimators = (*shaping, *advantages)
     given = list(objective.columns_of(advantages))
-    if not {"advantages", "token_advantages"} & set(given):
-        raise ValueError("config.advantages: none of its entries gives advantages")
-    columns = [*names_before, *shaped, *given, "token_advantages"]
+    columns = [*names_before, *shaped, *given, *(["token_advantages"] if "advantages" in given else [])]
     terms = objective.bind(
         config.objective.to_dict(), objective.union(alignment.losses, kernels), "objective", statistics.EACH, columns
     )
@@ -211,9 +209,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         extra = score(params, frozen_params, batch)
         importance = extra.pop("importance", None)
         batch, method_state = objective.estimate(estimators, method_state, {}, batch | extra)
-        if "token_advantages" not in batch:
+        if "token_advantages" not in batch and "advantages" in batch:
             batch["token_advantages"] = jnp.where(batch["mask"], batch["advantages"][..., None], 0.0)
-        if importance is not None:
+        if importance is not None and "token_advantages" in batch:
             batch["token_advantages"] = batch["token_advantages"] * importance
         return jax.lax.stop_gradient(batch), method_state
 
@@ -241,7 +239,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         )
         values, failures, texts = rewards_of(prompts, rollout, group_size)
         batch = rollouts.to_rows(tokens, mask, rollout, group_size, np.array([p.id for p in prompts]))
-        batch["rewards"], batch["correct"] = values, values > 0
+        batch["rewards"], batch["labels"], batch["correct"] = values, values, values > 0
         if with_greedy:
             greedy = greedy_engine(params, tokens, mask, rng)
             batch["greedy_rewards"] = np.repeat(rewards_of(prompts, greedy, 1)[0], group_size, axis=1)

@@ -8,8 +8,8 @@ import pytest
 import tiny_runs
 
 from alignment.training.logging import read_metrics
-from configs import common
-from experiments import finetune
+from configs import common, online
+from experiments import finetune, reinforce
 
 CONFIGS = sorted(
     p.stem for p in (tiny_runs.ROOT / "configs").glob("*.py") if "def get_config(" in p.read_text(encoding="utf-8")
@@ -20,7 +20,28 @@ def test_there_are_configs():
     assert {"sft", "dpo", "lcpo", "tdpo2", "lipo_lambda", "bt_reward_loss"} <= set(CONFIGS)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+def is_online(name) -> bool:
+    return "experiments.reinforce" in importlib.import_module(f"configs.{name}").__doc__
+
+
+@pytest.mark.parametrize("name", [n for n in CONFIGS if is_online(n)])
+def test_online_runs(name, tmp_path, monkeypatch):
+    """Rewards of text that a fresh model writes are all 0, and teach nothing: these count the letters instead."""
+    tiny_runs.one_device(monkeypatch)
+    config = tiny_runs.shrink_online(importlib.import_module(f"configs.{name}").get_config())
+    config.rewards = {"letters": {"function": "tiny_runs:letters"}}
+    config.optimizer.learning_rate = 1e-2
+    reinforce.run(config, tmp_path)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    train = [r for r in rows if r["split"] == "train"]
+    assert [r["step"] for r in train] == [1, 2, 3]
+    for row in rows:
+        assert all(v is not None and math.isfinite(v) for k, v in row.items() if k != "split"), row
+    assert all(r["grad_norm"] > 0 and r["skipped"] == 0 for r in train)
+    assert [r["step"] for r in rows if r["split"] == "eval"] == [0, 3]
+
+
+@pytest.mark.parametrize("name", [n for n in CONFIGS if not is_online(n)])
 def test_runs(name, tmp_path, monkeypatch):
     tiny_runs.one_device(monkeypatch)
     config = tiny_runs.shrink(importlib.import_module(f"configs.{name}").get_config())
@@ -51,5 +72,9 @@ def test_docstring_has_the_command(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_key_is_one_that_is_read(name):
     config = importlib.import_module(f"configs.{name}").get_config()
-    common.check_keys(config, common.base())
-    common.check_numbers(config)
+    if is_online(name):
+        common.check_keys(config, online.base(), free=online.FREE)
+        online.check_numbers(config)
+    else:
+        common.check_keys(config, common.base())
+        common.check_numbers(config)
