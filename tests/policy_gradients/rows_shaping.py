@@ -99,7 +99,6 @@ ROWS = (
                 [1.0, 1.0, 0.0, 0.0, 0.0],
             ),
         ),
-        hidden={"correct": lambda inputs: ~inputs["valid"]},
         loss=_kept,
         batch_wide=True,
     ),
