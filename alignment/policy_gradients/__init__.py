@@ -28,6 +28,7 @@ from alignment.policy_gradients.penalties import (
 from alignment.policy_gradients.shaping import (
     clip_rewards,
     dynamic_sampling_filter,
+    kl_penalized_rewards,
     kl_shaped_rewards,
     overlong_shaping,
     terminal_rewards,
@@ -54,6 +55,7 @@ from alignment.policy_gradients.trackers import (
     running_reward_moments,
 )
 from alignment.policy_gradients.whitening import (
+    balance_groups,
     clip_advantages,
     masked_whiten,
     masked_whiten_keep_mean,
@@ -62,6 +64,7 @@ from alignment.policy_gradients.whitening import (
 __all__ = [
     "adaptive_kl_rewards",
     "adaptive_kl_rewards_fixed_gain",
+    "balance_groups",
     "cispo",
     "cispo_masked",
     "clip_advantages",
@@ -84,6 +87,7 @@ __all__ = [
     "kl_k2",
     "kl_k3",
     "kl_k3_plus",
+    "kl_penalized_rewards",
     "kl_shaped_rewards",
     "masked_whiten",
     "masked_whiten_keep_mean",

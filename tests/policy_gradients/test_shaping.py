@@ -12,6 +12,7 @@ from alignment.policy_gradients import (
     dr_grpo_advantages,
     dynamic_sampling_filter,
     grpo_advantages,
+    kl_penalized_rewards,
     kl_shaped_rewards,
     overlong_shaping,
     terminal_rewards,
@@ -53,6 +54,14 @@ def test_a_policy_at_the_reference_pays_nothing():
     np.testing.assert_array_equal(
         kl_shaped_rewards(scores, logps, logps + 1, mask, beta=0.0), terminal_rewards(scores, mask)
     )
+
+
+def test_penalised_rewards_are_the_sums_of_the_shaped_ones():
+    old, reference = (jnp.asarray(RNG.normal(size=(3, 4)), jnp.float32) for _ in range(2))
+    scores = jnp.asarray(RNG.normal(size=3), jnp.float32)
+    shaped = kl_shaped_rewards(scores, old, reference, jnp.ones((3, 4), bool), beta=0.3)
+    got = kl_penalized_rewards(scores, old.sum(-1), reference.sum(-1), beta=0.3)
+    np.testing.assert_allclose(got, shaped.sum(-1), rtol=1e-4, atol=1e-6)
 
 
 def test_the_length_penalty_is_continuous_monotone_and_between_minus_one_and_zero():

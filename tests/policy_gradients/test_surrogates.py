@@ -11,6 +11,7 @@ import pytest
 
 from alignment.losses import reductions
 from alignment.policy_gradients import (
+    balance_groups,
     cispo,
     cispo_masked,
     dr_grpo_advantages,
@@ -174,6 +175,17 @@ def test_dr_grpo_scales_its_gradient_with_the_rewards_and_shares_none_by_length(
     np.testing.assert_allclose(gradient(3.0), 3 * one, rtol=1e-4, atol=1e-7)
     advantages = dr_grpo_advantages(rewards, groups, jnp.ones(N, bool))
     np.testing.assert_allclose(one, jnp.where(MASK, -advantages[:, None] / (10 * N), 0.0), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("kernel", [ppo, ppo_dual_clip, cispo])
+def test_the_token_mean_with_balanced_groups_is_the_mean_over_prompts_of_token_means(kernel):
+    groups, valid = jnp.array([0, 4, 4, 0, 4, 9]), jnp.ones(N, bool).at[1].set(False)
+    counts = np.asarray(MASK & valid[:, None])
+    balanced = kernel(POLICY, OLD, balance_groups(TOKEN_A, groups, MASK, valid), MASK)
+    plain = np.asarray(kernel(POLICY, OLD, TOKEN_A, MASK))
+    of_groups = [plain[np.asarray(groups) == g][counts[np.asarray(groups) == g]].mean() for g in (0, 4, 9)]
+    np.testing.assert_allclose(np.asarray(balanced)[counts].mean(), np.mean(of_groups), rtol=1e-5)
+    assert abs(plain[counts].mean() - np.mean(of_groups)) > 1e-3
 
 
 @pytest.mark.parametrize("reduction", ["token_mean", "sequence_mean", "sequence_sum"])
