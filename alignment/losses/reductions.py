@@ -67,8 +67,8 @@ sequence_mean = Reduction(total=_sum_of_row_means, weight=_rows)
 """Values and mask [..., T]: mean within each row, then over rows. Rows without a token do not count."""
 
 sequence_sum = Reduction(total=_sum, weight=_rows)
-"""Values and mask [..., T]: sum within each row, then the mean over rows: a row is one action, and long rows have larger
-values. Rows without a token do not count."""
+"""Values and mask [..., T]: sum within each row, then the mean over rows; a row is one action. Rows without a token do
+not count."""
 
 example_mean = Reduction(total=_sum, weight=_count)
 """Values [B] and valid [B]: every example that is not padding weighs the same."""

@@ -103,6 +103,7 @@ from alignment.policy_gradients.penalties import (
 from alignment.policy_gradients.shaping import (
     clip_rewards,
     dynamic_sampling_filter,
+    kl_penalized_rewards,
     kl_shaped_rewards,
     overlong_shaping,
     terminal_rewards,
@@ -157,6 +158,7 @@ from alignment.policy_gradients.unified_surrogate import (
     upge_surrogate,
 )
 from alignment.policy_gradients.whitening import (
+    balance_groups,
     clip_advantages,
     masked_whiten,
     masked_whiten_keep_mean,
@@ -173,6 +175,7 @@ __all__ = [
     "angle_concentration",
     "angle_concentration_between",
     "angle_concentration_within",
+    "balance_groups",
     "cispo",
     "cispo_masked",
     "clip_advantages",
@@ -218,6 +221,7 @@ __all__ = [
     "kl_k2",
     "kl_k3",
     "kl_k3_plus",
+    "kl_penalized_rewards",
     "kl_shaped_rewards",
     "knapsack_information_gain",
     "knapsack_value",

@@ -219,7 +219,8 @@ def entropy_target(
     checks.number("target", target, 0.0, closed="left")
     (entropies,) = checks.floats(policy_token_entropies=policy_token_entropies)
     checks.boolean(mask=mask, valid=valid)
-    checks.leading_shape(valid=valid, policy_token_entropies=entropies)
+    checks.same_shape(policy_token_entropies=entropies, mask=mask)
+    checks.leading_shape(valid=valid, mask=mask)
     counts = mask & valid[..., None]
     away = keep(keep(entropies, counts) - target, counts)
     total = jnp.sum(_stop(away))

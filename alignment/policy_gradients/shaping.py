@@ -85,6 +85,34 @@ def kl_shaped_rewards(
     return _kl_shaped(rewards, behaviour_token_logps, reference_token_logps, mask, beta)[0]
 
 
+def kl_penalized_rewards(
+    rewards: Array, behaviour_logps: Array, reference_logps: Array, *, beta: float = 0.05
+) -> Array:
+    """R = r - beta (log pi_old(y) - log ref(y)): the score of a completion that is one action, its KL penalty within.
+
+    The sum over the tokens of `kl_shaped_rewards`. What a leave-one-out baseline is taken of.
+
+    Args:
+      rewards: score of each completion. Held fixed, as is everything here.
+      behaviour_logps: summed log-prob of each completion under the policy that sampled it.
+      reference_logps: the same under the reference.
+      beta: in [0, inf).
+
+    Shapes: all `[...]`, usually `[N]`; result float32 `[...]`, in the units of the rewards.
+
+    Raises:
+      AssertionError: shapes differ, rewards or log-probs not floating.
+      ValueError: static beta out of range.
+
+    Paper: Ahmadian et al., 2024, arXiv 2402.14740; 0.05 is TRL's default.
+    """
+    checks.number("beta", beta, 0.0, closed="left")
+    rewards, behaviour, reference = checks.floats(
+        rewards=rewards, behaviour_logps=behaviour_logps, reference_logps=reference_logps
+    )
+    return _stop(rewards - beta * (behaviour - reference))
+
+
 def clip_rewards(rewards: Array, valid: Array, *, limit: float = 10.0) -> Array:
     """clip(r, -limit, limit), after any scaling; 0 for rows that only pad the batch.
 

@@ -106,3 +106,46 @@ def clip_advantages(token_advantages: Array, mask: Array, *, limit: float = 0.5)
     checks.number("limit", limit, 0.0, math.inf, closed="right")
     (advantages,) = checks.floats(token_advantages=token_advantages)
     return jnp.clip(keep(_stop(advantages), mask), -limit, limit)
+
+
+def balance_groups(
+    token_advantages: Array, group_ids: Array, mask: Array, valid: Array, *, axis_name: Any = None
+) -> Array:
+    """A_t * (tokens of the batch) / (groups * tokens of its group): makes `token_mean` a mean over prompts.
+
+    Every surrogate here is proportional to |A| and looks only at the sign of A to clip. With these weights its token
+    mean over the batch is the mean over prompts of the token mean within each prompt's group, so that a prompt with
+    long answers weighs no more than another.
+
+    Args:
+      token_advantages: advantage of each token. Held fixed, as is everything here.
+      group_ids: integer; completions of one prompt share it.
+      mask: bool, True on completion tokens; a group without one is none.
+      valid: bool, False for rows that do not count.
+      axis_name: mapped axis (or axes) over which the batch is split; groups may span it.
+
+    Shapes: token_advantages and mask `[N, T]`; group_ids and valid `[N]`; result float32 `[N, T]`, in the units of the
+    advantages, 0 where nothing counts.
+
+    Raises:
+      AssertionError: shapes do not agree, advantages not floating, group_ids not integer, mask or valid not bool.
+
+    Paper: Yu et al., 2025, arXiv 2503.14476: the loss as printed; their code, as all others, takes the batch's token
+    mean without such weights.
+    """
+    (advantages,) = checks.floats(token_advantages=token_advantages)
+    checks.boolean(mask=mask, valid=valid)
+    checks.integers(group_ids=group_ids)
+    checks.same_shape(group_ids=group_ids, valid=valid)
+    checks.leading_shape(valid=valid, mask=mask)
+    counts = mask & valid[:, None]
+    advantages = keep(keep(_stop(advantages), mask), counts)
+    tokens = jnp.sum(counts, axis=-1)
+    all_ids, all_tokens = group_ids, tokens
+    if axis_name is not None:
+        all_ids, all_tokens = (jax.lax.all_gather(x, axis_name, tiled=True) for x in (group_ids, tokens))
+    same = group_ids[:, None] == all_ids[None, :]
+    of_group = jnp.maximum(jnp.sum(jnp.where(same, all_tokens[None, :], 0), axis=-1), 1).astype(advantages.dtype)
+    total = _sum(tokens.astype(advantages.dtype), axis_name)
+    groups = _sum(tokens / of_group, axis_name)  # each group's shares add up to 1
+    return advantages * (total / (jnp.maximum(groups, 1) * of_group))[:, None]

@@ -13,6 +13,7 @@ from alignment.losses import masking, reductions
 TOKEN = {
     "token_mean": reductions.token_mean,
     "sequence_mean": reductions.sequence_mean,
+    "sequence_sum": reductions.sequence_sum,
     "constant": reductions.constant(7.0),
 }
 ALL = {**TOKEN, "example_mean": reductions.example_mean}
@@ -28,7 +29,8 @@ def naive(name, values, mask):
         return None
     if name == "sequence_mean":
         return sum(sum(row) / len(row) for row in rows) / len(rows)
-    return sum(map(sum, rows)) / (7.0 * len(rows) if name == "constant" else sum(map(len, rows)))
+    weights = {"token_mean": sum(map(len, rows)), "sequence_sum": len(rows), "constant": 7.0 * len(rows)}
+    return sum(map(sum, rows)) / weights[name]
 
 
 @pytest.mark.parametrize("name", TOKEN)
@@ -106,6 +108,48 @@ def test_a_float_mask_or_a_broadcast_mask_is_rejected(name):
         ALL[name].weight(jnp.ones((2, 3)))
     with pytest.raises(AssertionError):
         ALL[name].total(jnp.ones((2, 3)), jnp.ones((2, 1), bool))
+
+
+def per_token_weights(reduction, mask):
+    """What each token's value is multiplied by."""
+    return jax.grad(lambda x: reduction.total(x, mask) / reduction.weight(mask))(jnp.zeros(mask.shape))
+
+
+def test_with_equal_lengths_all_token_reductions_are_proportional_and_the_means_equal():
+    mask = jnp.ones((3, 7), bool)  # 7 is also the length of the constant
+    weights = {name: per_token_weights(reduction, mask) for name, reduction in TOKEN.items()}
+    for name in ("token_mean", "sequence_mean", "constant"):
+        np.testing.assert_allclose(weights[name], 1 / 21, rtol=1e-6)
+    np.testing.assert_allclose(weights["sequence_sum"], 1 / 3, rtol=1e-6)
+
+
+@few
+@hypothesis.given(mask=masks)
+def test_weights_of_the_two_means_sum_to_one_over_the_tokens(mask):
+    hypothesis.assume(mask.any())
+    for name in ("token_mean", "sequence_mean"):
+        weights = per_token_weights(TOKEN[name], jnp.asarray(mask))
+        np.testing.assert_allclose(weights.sum(), 1, rtol=1e-5)
+        assert (weights[~mask] == 0).all() and (weights[mask] > 0).all()
+
+
+@pytest.mark.parametrize("name", TOKEN)
+def test_columns_without_a_token_change_nothing(name):
+    mask = jnp.array([[True, False, True], [True, True, True]])
+    wider = jnp.pad(mask, ((0, 0), (0, 4)))
+    np.testing.assert_array_equal(per_token_weights(TOKEN[name], wider)[:, :3], per_token_weights(TOKEN[name], mask))
+
+
+def test_a_token_of_a_response_twice_as_long_has_half_the_weight_in_sequence_mean_alone():
+    mask = jnp.array([[True, True, False, False], [True] * 4])
+    for name, ratio in {"sequence_mean": 0.5, "token_mean": 1.0, "sequence_sum": 1.0, "constant": 1.0}.items():
+        weights = per_token_weights(TOKEN[name], mask)
+        np.testing.assert_allclose(weights[1, 0] / weights[0, 0], ratio, rtol=1e-6)
+
+
+def test_sequence_sum_is_constant_one():
+    values, mask = jnp.array([[1.0, 2.0], [4.0, 9.0]]), jnp.array([[True, True], [True, False]])
+    assert reductions.sequence_sum(values, mask) == reductions.constant(1)(values, mask) == (7.0, 2.0)
 
 
 @pytest.mark.parametrize("length", [0.0, -1.0])

@@ -214,6 +214,32 @@ ROWS = (
         batch_wide=True,
     ),
     Row(
+        "balance_groups",
+        lambda rng: {
+            "token_advantages": rng.normal(size=(B, T)),
+            "group_ids": rng.integers(0, 2, B),
+            "mask": token_mask(rng, (B, T)),
+            "valid": _valid(rng),
+        },
+        (),
+        # Three tokens in two groups, one and two of them: weights 3 / (2 * 1) and 3 / (2 * 2).
+        hand=(
+            (
+                {
+                    "token_advantages": [[4.0, 9.0], [4.0, 8.0], [9.0, 9.0]],
+                    "group_ids": [0, 1, 1],
+                    "mask": [[True, False], [True, True], [True, True]],
+                    "valid": [True, True, False],
+                },
+                {},
+                [[6.0, 0.0], [3.0, 6.0], [0.0, 0.0]],
+            ),
+        ),
+        hidden={"token_advantages": _hidden_tokens_and_rows},
+        per="token",
+        batch_wide=True,
+    ),
+    Row(
         "clip_advantages",
         _tokens("token_advantages"),
         (),

@@ -56,6 +56,13 @@ ROWS = (
         per="token",
     ),
     Row(
+        "kl_penalized_rewards",
+        lambda rng: {name: rng.normal(size=B) for name in ("rewards", "behaviour_logps", "reference_logps")},
+        (),
+        hand=(({"rewards": [2.0], "behaviour_logps": [-3.0], "reference_logps": [-4.0]}, {"beta": 0.5}, [1.5]),),
+        out_of_range=(("beta", -0.1, "[0, inf)"),),
+    ),
+    Row(
         "clip_rewards",
         lambda rng: {"rewards": rng.normal(size=B), "valid": rng.random(B) < 0.5},
         (),
@@ -99,7 +106,6 @@ ROWS = (
                 [1.0, 1.0, 0.0, 0.0, 0.0],
             ),
         ),
-        hidden={"correct": lambda inputs: ~inputs["valid"]},
         loss=_kept,
         batch_wide=True,
     ),

@@ -62,7 +62,7 @@ SHAPED = {
     "valid": [True],
     "state": [0.5, 0.0],
 }
-# 1, 3 and then 5, 7: mean 4, squared deviations 9 + 1 + 1 + 9 = 20, unbiased standard deviation sqrt(20 / 3) = 2.581989.
+# 1, 3 and then 5, 7: mean 4, squares 9 + 1 + 1 + 9 = 20, unbiased standard deviation sqrt(20 / 3) = 2.581989.
 SEEN = {"rewards": [5.0, 7.0, 99.0], "valid": [True, True, False], "state": [2.0, 1.0, 2.0]}
 BETA_TARGET = (("beta", 0.0, "(0, inf)"), ("target", 0.0, "(0, inf)"))
 
