@@ -206,15 +206,16 @@ def bind_estimators(
     """Binds each entry of a section; `gives` names the column for an array per completion and for one per token.
 
     An entry's own key `gives` names another, and a kernel that gives a dictionary names its columns itself. Each may
-    read what those before it gave.
+    read what those before it gave; they run by their key `order` (0 unless given), then by name, for a config does not
+    keep the order in which it was written.
     """
     bound, columns = [], list(columns)
-    for name, settings in spec.items():
+    for name, settings in sorted(spec.items(), key=lambda item: ((item[1] or {}).get("order", 0), item[0])):
         settings = settings or {}
         for key in ("weight", "reduction", "reduction_length", "side"):
             if key in settings:
                 raise ValueError(f"config.{kind}.{name}.{key}: belongs to terms of an objective")
-        plain = {k: v for k, v in settings.items() if k != "gives"}
+        plain = {k: v for k, v in settings.items() if k not in ("gives", "order")}
         term, values = _bind_kernel(name, plain, namespace, kind, statistics.EACH, columns)
         given = tuple(values) if isinstance(values, dict) else (settings.get("gives", gives[values.ndim - 1]),)
         for column in given:

@@ -45,7 +45,7 @@ def base() -> ConfigDict:
     config.reward_runner.time_limit = 5.0  # seconds for one reward
     config.reward_runner.on_failure = 0.0  # what a reward that fails is worth
 
-    config.shaping = ConfigDict()  # function of alignment.policy_gradients -> hyperparameters, in order
+    config.shaping = ConfigDict()  # function of alignment.policy_gradients -> {order, gives, hyperparameters}
     config.advantages = ConfigDict()  # the same: what turns rewards into advantages
     config.objective = ConfigDict()  # kernels of alignment.policy_gradients or alignment.losses
     config.metrics = ConfigDict()  # functions of alignment.metrics, on the rollout as it is trained on
