@@ -202,7 +202,8 @@ def test_the_slots_give_the_gradient_of_the_methods_own_loss(name):
         loss, a = TABLE[name][3], jnp.asarray(TABLE[name][1](b), jnp.float32)[:, None]
         share = 1 / jnp.sum(b["mask"], -1, keepdims=True) if name in PER_SEQUENCE else 1.0
         of_sequence = jnp.ones((N, T), bool) if name in PER_SEQUENCE else b["mask"]
-        expected = jax.grad(lambda x, b=b, a=a, m=of_sequence: jnp.sum(jnp.where(m, loss(x, b, a), 0.0)))(b["policy"])
+        summed = lambda x, f=loss, b=b, a=a, m=of_sequence: jnp.sum(jnp.where(m, f(x, b, a), 0.0))  # noqa: E731
+        expected = jax.grad(summed)(b["policy"])
         assert np.abs(expected).max() > 1e-3
         np.testing.assert_allclose(-coefficients(b, name) * share, expected, rtol=1e-4, atol=1e-6)
 
