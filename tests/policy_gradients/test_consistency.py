@@ -54,11 +54,11 @@ def test_a_unanimous_group_learns_from_the_prompt_alone():
     np.testing.assert_allclose(weights[:3], 1 / (1 + np.exp(5.0)), rtol=1e-5)
     between = call(pg.copo_global_advantages, rewards, answers, ids)
     logps = jnp.full((6, 1), -1.0)
-    surrogate = lambda x: jnp.sum(
-        pg.copo_surrogate(x, logps, jnp.zeros(6), jnp.asarray(between), jnp.asarray(weights), jnp.ones((6, 1), bool))[
-            :3
-        ]
-    )
+    fixed = jnp.zeros(6), jnp.asarray(between), jnp.asarray(weights), jnp.ones((6, 1), bool)
+
+    def surrogate(x):
+        return jnp.sum(pg.copo_surrogate(x, logps, *fixed)[:3])
+
     np.testing.assert_allclose(jax.grad(surrogate)(logps)[:3, 0], -(1 - weights[:3]) * between[:3], rtol=1e-5)
 
 

@@ -171,7 +171,7 @@ def test_srft_weights_are_held_fixed_and_fall_with_the_mean_entropy_of_the_row()
 
 
 def test_srft_reinforces_the_unsure_and_correct_more_and_demonstrations_as_luffy():
-    policy, behaviour, mask = batch()
+    policy, _, mask = batch()
     entropies = jnp.asarray(np.random.default_rng(3).gamma(1.0, size=(N, T)), jnp.float32)
     a, correct = centred(counted=np.ones(N, bool)), jnp.asarray(CORRECT)
     loss = lambda x: jnp.sum(pg.srft_reinforcement(x, entropies, a, correct, DEMONSTRATIONS, mask))  # noqa: E731
