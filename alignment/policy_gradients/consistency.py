@@ -214,7 +214,7 @@ def copo_surrogate(
       blend_weights: w, of one of the three blends. Held fixed.
       mask: bool, True on completion tokens; nothing is looked at elsewhere, and the value is 0 there.
       eps_low, eps_high: the ratio is clipped to [1 - eps_low, 1 + eps_high]; in [0, 1] and [0, inf).
-      dual_clip: the loss of a negative advantage is at most dual_clip times its size, in (0, inf); above 1 to be of use.
+      dual_clip: the loss of a negative advantage is at most dual_clip times its size, in (0, inf), usefully above 1.
 
     Shapes: log-probs and mask `[..., T]`, usually `[N, T]`; the others `[...]`; result float32 `[..., T]`; reduced by
     `sequence_mean`. The log-ratio is cut at +-20.

@@ -262,7 +262,7 @@ def gain_rl_next_center(
     accuracy_center: float = 0.5,
     concentration_slope: float = 2.0,
 ) -> Array:
-    """mu <- mu + clip(n/2 tanh(a (Acc - b)) + n/2 tanh(g C), 0, n): on to harder prompts as the present ones are learnt.
+    """mu <- mu + clip(n/2 tanh(a (Acc - b)) + n/2 tanh(g C), 0, n): on to the next prompts as these are learnt.
 
     Args:
       centers: mu. Held fixed.

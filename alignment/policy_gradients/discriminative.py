@@ -62,13 +62,15 @@ def _mean(scores: Array, members: Array) -> Array:
 
 def _soft_maximum(tau: float) -> Callable:
     def soft_maximum(scores: Array, members: Array) -> Array:
-        """tau log mean exp(s / tau) over the members; 0 where there is none."""
-        some = jnp.any(members, axis=-1)
-        # A row without members sums over a single 0, so that nothing singular is ever differentiated.
-        safe = members | (~some[:, None] & (jnp.arange(members.shape[1]) == 0))
-        scaled = jnp.where(safe & members, scores[None, :] / tau, jnp.where(safe, 0.0, -jnp.inf))
-        count = jnp.maximum(jnp.sum(members, axis=-1), 1)
-        return jnp.where(some, tau * (jax.nn.logsumexp(scaled, axis=-1) - jnp.log(count)), 0.0)
+        """tau log mean exp(s / tau) over the members; 0 where there is none.
+
+        Around the largest, by expm1 and log1p: for a large tau the mean of exp(s / tau) is 1 but for its last digits.
+        """
+        highest = jnp.max(jnp.where(members, _stop(scores)[None, :], -jnp.inf), axis=-1)
+        highest = jnp.where(jnp.any(members, axis=-1), highest, 0.0)
+        below = jnp.where(members, scores[None, :] - highest[:, None], 0.0)
+        mean = jnp.sum(jnp.expm1(below / tau), axis=-1) / jnp.maximum(jnp.sum(members, axis=-1), 1)
+        return highest + tau * jnp.log1p(mean)
 
     return soft_maximum
 

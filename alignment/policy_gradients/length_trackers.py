@@ -219,7 +219,11 @@ def _hapo_mean_update(
     floor: float = -0.7,
     axis_name: Any = None,
 ) -> HapoState:
-    """h <- the mean length of all correct completions so far."""
+    """h <- the mean length of all correct completions so far, each counted once.
+
+    The authors' loop takes a step's completions of a prompt in as many times as the prompt has rows in the batch, which
+    weighs recent steps more.
+    """
     _check_hapo(weight, floor)
     return _mean(state, aux, num_prompts, axis_name)
 

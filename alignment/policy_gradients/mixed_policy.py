@@ -225,7 +225,7 @@ def srft_reinforcement(
     positive_weight: float = 0.1,
     gamma: float = 0.1,
 ) -> Array:
-    """SRFT's reinforcement: on rollouts -A log pi, A = w exp(H) if correct, else -1; on demonstrations LUFFY's -A f(pi).
+    """SRFT's reinforcement: -A log pi on rollouts, A = w exp(H) if correct, else -1; LUFFY's -A f(pi) on the rest.
 
     H is the mean token entropy of the rollout: a correct one teaches more where the policy is unsure, which keeps up
     entropy. No ratio: it is meant for rollouts of the present policy.

@@ -1,6 +1,6 @@
 """State with one entry per prompt of the data set, read and written by `prompt_ids`.
 
-Rows that are not `valid` and ids outside 0 .. num_prompts - 1 touch no state; what is recalled for such an id is NaN, as
+Rows that are not `valid` and ids outside 0 .. num_prompts - 1 touch no state; what is recalled for such an id is NaN:
 another prompt's memory would be worse.
 """
 
@@ -21,8 +21,8 @@ def known(prompt_ids: Array, valid: Array, num_prompts: int) -> Array:
 
 def recalled(memory: Array, prompt_ids: Array, valid: Array) -> Array:
     """The entry of each row's prompt; 0 in rows that are not there."""
-    known = known(prompt_ids, jnp.ones_like(valid), memory.shape[0])
-    return keep(memory.at[known].get(mode="fill", fill_value=jnp.nan), valid)
+    places = known(prompt_ids, jnp.ones_like(valid), memory.shape[0])
+    return keep(memory.at[places].get(mode="fill", fill_value=jnp.nan), valid)
 
 
 def fixed_state(num_prompts: int, **fields: Array) -> list[Array]:

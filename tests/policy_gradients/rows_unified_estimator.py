@@ -81,8 +81,8 @@ ROWS = (
     _row(
         "upge_shaped_denominator",
         ONE,
-        # pi = 1/4 and gamma = 1/4: 2 log(1/2) - log(1/4) = 0; pi = e^-1: 2 log(0.617879) + 1.386294 = 0.423408
-        (({**LOGPS, **MASK}, {"gamma": 0.25}, [[0.423408, 0.0, 0.0]]),),
+        # pi = 1/4 and gamma = 1/4: 2 log(1/2) - log(1/4) = 0; pi = e^-1: 2 log(0.617879) + 1.386294 = 0.423370
+        (({**LOGPS, **MASK}, {"gamma": 0.25}, [[0.423370, 0.0, 0.0]]),),
         hyper={"gamma": 0.2},
         out_of_range=(("gamma", 0.0, "(0, inf)"),),
     ),
