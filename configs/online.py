@@ -63,8 +63,8 @@ def base() -> ConfigDict:
     config.checkpoints = shared.checkpoints
     config.checkpoints.every = 20
     config.evaluation = ConfigDict()
-    config.evaluation.temperature = 0.0
-    config.evaluation.samples = 1  # completions of each held-out prompt
+    config.evaluation.temperature = 1.0  # 0: the likeliest completion
+    config.evaluation.samples = 4  # completions of each held-out prompt
     return config
 
 

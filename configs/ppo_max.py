@@ -10,7 +10,11 @@ from configs import online
 
 def get_config():
     config = online.after_warm_up(
-        shaping={"reward_scaling": {}, "clip_rewards": {"limit": 10.0, "order": 1}, "kl_shaped_rewards": {"beta": 0.02, "order": 2}},
+        shaping={
+            "reward_scaling": {},
+            "clip_rewards": {"limit": 10.0, "order": 1},
+            "kl_shaped_rewards": {"beta": 0.02, "order": 2},
+        },
         advantages={"gae_whitened": {}, "clip_advantages": {"limit": 0.5, "order": 1}},
         objective={
             "ppo": {"weight": 1.0, "reduction": "token_mean"},
