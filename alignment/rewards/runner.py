@@ -272,7 +272,8 @@ class _Worker:
             raise
         finally:
             theirs.close()
-        self.connection.send((references, time_limit))
+        with contextlib.suppress(BrokenPipeError):  # Already gone: `poll` will say so.
+            self.connection.send((references, time_limit))
 
     def wait_until_ready(self) -> None:
         if not self.ready:
