@@ -21,7 +21,7 @@ there `time_limit` protects nothing and `time_out` and `died` cannot occur.
 
 Workers are new interpreters and not forks (a fork of a process that runs JAX can deadlock), and they do not import the
 main script, as multiprocessing would: a reward must be importable, or picklable. They see JAX_PLATFORMS=cpu unless
-`environment` says otherwise, so that no reward takes the accelerator from the run.
+`environment` says otherwise, so that no reward takes the accelerator from the run. They need a POSIX system.
 """
 
 import collections
@@ -272,7 +272,8 @@ class _Worker:
             raise
         finally:
             theirs.close()
-        self.connection.send((references, time_limit))
+        with contextlib.suppress(BrokenPipeError):  # Already gone: `poll` will say so.
+            self.connection.send((references, time_limit))
 
     def wait_until_ready(self) -> None:
         if not self.ready:

@@ -62,7 +62,8 @@ def token_rewards(labels: np.ndarray, token_kls: np.ndarray, mask: np.ndarray, *
     """labels - beta * KL per token, 0 where the mask is False: the token rewards of Text2Grad, [..., T] float32.
 
     `token_kls` is any per-token estimate against the reference: k1 (policy minus reference log-probs), or the exact
-    divergence over the vocabulary as in the released configuration. GAE and PPO follow.
+    divergence over the vocabulary as in the released configuration. With k1 this is
+    `policy_gradients.kl_shaped_rewards` of score 0, and the labels. GAE and PPO follow.
 
     Paper: Wang et al., 2025, arXiv 2505.22338.
     """
@@ -75,18 +76,6 @@ def token_rewards(labels: np.ndarray, token_kls: np.ndarray, mask: np.ndarray, *
     if not beta >= 0:
         raise ValueError(f"beta must lie in [0, inf), got {beta}")
     return np.where(mask, labels - np.float32(beta) * token_kls, np.float32(0))
-
-
-def terminal_labels(scores: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """[N, T] float32 with each score [N] on its row's last token under the mask; rows without tokens stay 0.
-
-    In place of span labels in `token_rewards` this is the KL-shaped reward of a verifier's score (RLVR).
-    """
-    scores, mask = np.asarray(scores, np.float32), np.asarray(mask)
-    if mask.dtype != np.bool_ or mask.shape[:-1] != scores.shape:
-        raise ValueError(f"mask must be bool of shape {(*scores.shape, 'T')}, got {mask.dtype} {mask.shape}")
-    last = mask & (np.cumsum(mask[..., ::-1], axis=-1)[..., ::-1] == 1)
-    return np.where(last, scores[..., None], np.float32(0))
 
 
 def byte_offsets(text: str) -> list[tuple[int, int]]:

@@ -12,6 +12,16 @@ A record has prompt, answer (a right completion without its full stop), task, an
 begin token prompts fit `PROMPT_LENGTH` bytes, with an end token completions fit `COMPLETION_LENGTH`. Demonstrations are
 right with a stated probability (`ACCURACY`), so that imitation leaves something to gain. Problems are "train" or "test"
 by a hash of what they ask, in which 17+25 is the same as 25+17: the splits share neither a prompt nor a problem.
+
+What a decoder of 3 layers and width 128 learns from 16,384 demonstrations (half of them right) in 300 steps of 128, one
+seed: share of right completions, sampled at temperature 1 for unseen prompts.
+
+| task, difficulty  | `sorting`, 1 | `sorting`, 2 | `copy_reverse`, 1 | `countdown`, 1 | `addition`, 1 |
+|-------------------|--------------|--------------|-------------------|----------------|---------------|
+| right, of samples | 0.44         | 0.47         | 0.50              | 0.35           | 0.03          |
+
+`addition` of difficulty 1 has 55 problems, which are learnt by heart (0.43 of the training problems); of difficulty 2
+it is at 0.07 after 600 steps, as is `chain` of difficulty 1 after 400: tasks for longer warm-ups.
 """
 
 import dataclasses

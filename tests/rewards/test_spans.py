@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignment.rewards.spans import byte_offsets, find_spans, terminal_labels, token_labels, token_rewards
+from alignment.rewards.spans import byte_offsets, find_spans, token_labels, token_rewards
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 TEXT = "the cat is kind and the dog is rude"
@@ -104,24 +104,33 @@ def test_sum_of_token_rewards_is_good_minus_bad_tokens_minus_beta_kl():
     np.testing.assert_allclose(token_rewards(labels, kls, mask, beta=0.3).sum(-1), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_one_step_advantages_without_values_are_the_labels_of_labelled_tokens_only():
+def test_only_labelled_tokens_get_signal_without_kl():
     labels, kls, mask = batch(2)
     rewards = token_rewards(labels, kls, mask, beta=0.0)
-    # GAE with lam = 0 and V = 0: delta_t = r_t + gamma * 0 - 0.
-    np.testing.assert_array_equal(rewards != 0, (labels != 0) & mask)
     np.testing.assert_array_equal(rewards, np.where(mask, labels, 0))
+
+
+def test_one_step_advantages_without_values_are_the_token_rewards():
+    kernels = pytest.importorskip("alignment.policy_gradients.advantages")
+    labels, kls, mask = batch(2)
+    rewards = token_rewards(labels, kls, mask, beta=0.2)
+    found = kernels.gae(rewards, np.zeros_like(rewards), mask, lam=0.0, gamma=1.0)
+    np.testing.assert_allclose(found["token_advantages"], rewards, atol=1e-6)
+
+
+def test_with_k1_it_is_the_kl_shaped_reward_of_score_zero_and_the_labels():
+    kernels = pytest.importorskip("alignment.policy_gradients.shaping")
+    labels, kls, mask = batch(4)
+    reference = np.random.default_rng(5).normal(size=kls.shape).astype(np.float32)
+    shaped = kernels.kl_shaped_rewards(np.zeros(4, np.float32), reference + kls, reference, mask, beta=0.3)
+    expected = np.asarray(shaped) + np.where(mask, labels, 0)
+    np.testing.assert_allclose(token_rewards(labels, kls, mask, beta=0.3), expected, atol=1e-5)
 
 
 def test_what_the_mask_hides_cannot_be_seen():
     labels, kls, mask = batch(3)
     hidden = token_rewards(np.where(mask, labels, 1), np.where(mask, kls, np.nan), mask, beta=0.3)
     np.testing.assert_array_equal(hidden, token_rewards(labels, kls, mask, beta=0.3))
-
-
-def test_terminal_labels_stand_on_the_last_token_of_each_row():
-    mask = np.array([[1, 1, 1, 0], [0, 1, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]], bool)
-    expected = [[0, 0, 2, 0], [0, 0, 0, 3], [0, 0, 0, 0], [0, 5, 0, 0]]
-    np.testing.assert_array_equal(terminal_labels(np.array([2.0, 3.0, 4.0, 5.0]), mask), expected)
 
 
 def test_shapes_and_ranges_are_checked():
@@ -132,5 +141,3 @@ def test_shapes_and_ranges_are_checked():
         token_rewards(labels, kls, mask.astype(float), beta=0.1)
     with pytest.raises(ValueError, match=r"beta must lie in \[0, inf\)"):
         token_rewards(labels, kls, mask, beta=-0.1)
-    with pytest.raises(ValueError, match="mask must be bool of shape"):
-        terminal_labels(np.zeros(3), mask)

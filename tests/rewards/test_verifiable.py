@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignment.rewards import spans, tasks, verifiable
+from alignment.rewards import tasks, verifiable
 from alignment.rewards.runner import RewardRunner
 
 quick = settings(max_examples=50, deadline=None, derandomize=True, database=None)
@@ -125,9 +125,11 @@ def test_lengths_are_counted_in_the_unit_of_the_record():
 
 def rlvr(correct, alpha, beta, k1, mask):
     """Token rewards of completions that a verifier has judged."""
-    scores = [verifiable.Verified(verifiable.exact_match, alpha=alpha)("p", "a" if c else "b", {"answer": "a"})
-              for c in correct]  # fmt: skip
-    return spans.token_rewards(spans.terminal_labels(np.array(scores), mask), k1, mask, beta=beta)
+    shaping = pytest.importorskip("alignment.policy_gradients.shaping")
+    verifier = verifiable.Verified(verifiable.exact_match, alpha=alpha)
+    scores = [verifier("p", "a" if right else "b", {"answer": "a"}) for right in correct]
+    reference = np.zeros_like(k1)
+    return np.asarray(shaping.kl_shaped_rewards(np.array(scores, np.float32), k1, reference, mask, beta=beta))
 
 
 def example(seed=0):
@@ -153,8 +155,9 @@ def test_rlvr_without_kl_rewards_the_last_token_and_gives_every_token_the_return
     k1, mask, correct = example(2)
     rewards = rlvr(correct, 10.0, 0.0, k1, mask)
     assert (np.count_nonzero(rewards, axis=-1) == correct).all()
-    returns = np.cumsum(rewards[:, ::-1], axis=-1)[:, ::-1]  # lam = gamma = 1
-    np.testing.assert_array_equal(returns, np.where(mask & correct[:, None], 10.0, 0.0))
+    advantages = pytest.importorskip("alignment.policy_gradients.advantages")
+    found = advantages.gae(rewards, np.zeros_like(rewards), mask, lam=1.0, gamma=1.0)
+    np.testing.assert_allclose(found["token_returns"], np.where(mask & correct[:, None], 10.0, 0.0))
 
 
 def test_verified_is_alpha_at_the_threshold_and_goes_to_workers():
