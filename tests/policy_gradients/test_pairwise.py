@@ -51,7 +51,9 @@ def test_a_reward_that_depends_on_the_prompt_alone_changes_nothing(name):
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in OF_REWARDS if name not in ("pro", "p3o_separate", "p3o_joint", "prdp")])
+@pytest.mark.parametrize(
+    "name", [name for name in OF_REWARDS if name not in ("pro", "p3o_separate", "p3o_joint", "prdp")]
+)
 def test_swapping_the_two_responses_changes_nothing(name):
     kernel = {"copg": copg, "copg_squared": copg_squared, "rdp": rdp}[name]
     whole = kernel(POLICY, REFERENCE, REWARDS, BOTH)
