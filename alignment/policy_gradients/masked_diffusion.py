@@ -11,7 +11,7 @@ a place are about the token at that place. From it come the arrays of this modul
 * `policy_masked_token_logps` [..., n, L]: log p(y_i | what is not masked) of n Monte-Carlo maskings of the response,
   read only where `masked` [..., n, L] is True; `times` [..., n] are the rates they were drawn with (`mdlm_masks`).
 * `policy_elbo_terms` [..., n] (`mdlm_elbo_terms`), which stand in for a log-prob; `behaviour_elbo_terms` are those of
-  the policy that sampled. Use the *same* times and maskings for policy, behaviour and reference: their noise then cancels.
+  the policy that sampled. Use the *same* times and maskings for all the models compared: their noise then cancels.
 * `policy_token_logps` [..., T] of one pass with the whole response masked (`mean_field_token_logps`): with these the
   clipped surrogate and the k3 penalty of the autoregressive family are diffu-GRPO.
 

@@ -280,8 +280,9 @@ def lpg_network(
     """LPG's network: a GRU that reads the trajectory from its end, and two linear heads.
 
     Step t is read with the state that t + 1 left, or a zero state if the episode ends with t: what follows belongs to
-    another episode. The heads give pi_hat, by which grad log pi(a_t|s_t) is multiplied, and the logits of y_hat, towards
-    which the agent's prediction moves. No gradient passes: the agent holds both fixed, and the weights are evolved.
+    another episode. The heads give pi_hat, by which grad log pi(a_t|s_t) is multiplied, and the logits of y_hat,
+    towards which the agent's prediction moves. No gradient passes: the agent holds both fixed, and the weights are
+    evolved.
 
     Args:
       inputs: from `lpg_inputs` or `ta_lpg_inputs`. Held fixed.
@@ -381,8 +382,8 @@ def es_gradient(
 
         1 / (2 P sigma) * sum over p of (u_p+ - u_p-) * noise_p
 
-    u is the rank of a return among all 2 P, moved to -1/2 .. 1/2 (equal returns share theirs), so that neither the scale
-    of the task nor an outlier matters. The expectation is to be climbed.
+    u is the rank of a return among all 2 P, moved to -1/2 .. 1/2 (equal returns share theirs), so that neither the
+    scale of the task nor an outlier matters. The expectation is to be climbed.
 
     Args:
       noises: standard normal, one row per pair. Held fixed.

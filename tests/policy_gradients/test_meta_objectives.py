@@ -179,7 +179,7 @@ def test_evolution_climbs_a_quadratic():
 def test_evolution_finds_a_drift_on_a_bandit_that_beats_the_one_it_started_from():
     """The whole loop at its smallest: agents of four epochs per batch on three arms, weights of `lpo` evolved."""
     rewards = jnp.array([1.0, 0.6, 0.0])
-    start, unravel = ravel_pytree({"hidden": jnp.zeros((8, 4)), "output": jnp.ones(4) * 0.3})
+    start, unravel = ravel_pytree({"hidden": normal(8, 4), "output": normal(4)})
 
     def final_return(weights, key):
         weights = unravel(weights)
@@ -192,7 +192,7 @@ def test_evolution_finds_a_drift_on_a_bandit_that_beats_the_one_it_started_from(
                 args = (jax.nn.log_softmax(z)[arms][None], old[arms][None], (r - r.mean())[None])
                 return jnp.mean(lpo(*args, jnp.ones((1, 8), bool), weights["hidden"], weights["output"]))
 
-            return logits - 2.0 * jax.grad(loss)(logits), None
+            return logits - 0.5 * jax.grad(loss)(logits), None
 
         def update(logits, key):
             old = jax.nn.log_softmax(logits)
@@ -213,4 +213,4 @@ def test_evolution_finds_a_drift_on_a_bandit_that_beats_the_one_it_started_from(
 
     found, _ = jax.lax.scan(generation, start, jax.random.split(jax.random.key(1), 30))
     before, after = many(jnp.stack([start, found]), jax.random.split(jax.random.key(2), 256)).mean(-1)
-    assert after > before
+    assert after > before + 0.02
