@@ -193,7 +193,7 @@ def bgpo(policy_elbo_terms: Array, behaviour_elbo_terms: Array, advantages: Arra
     Raises:
       AssertionError: shapes do not agree or an array is not floating.
 
-    Paper: Lin et al., 2025, arXiv 2510.11683. Code not available; formulas of the paper.
+    Paper: Lin et al., 2025, arXiv 2510.11683. Formulas of the paper; the authors' code (THU-KEG/BGPO) was not read.
     """
     differences, advantages = _paired_terms(policy_elbo_terms, behaviour_elbo_terms, advantages)
     linear = jnp.mean(1 + differences, axis=-1)

@@ -65,7 +65,7 @@ def discovered_drift(
       AssertionError: shapes differ, mask not bool, another array not floating.
       ValueError: a static hyperparameter out of range.
 
-    Paper: Lu et al., 2022, arXiv 2210.05639. The constants are from memory, not checked against the paper.
+    Paper: Lu et al., 2022, arXiv 2210.05639. Formula and constants as in the example of the rejax library.
     """
     checks.number("a", a, 0.0)
     checks.number("b", b, 0.0)
