@@ -5,6 +5,21 @@ no place in a config. Two are used by runs: `alignment.training.side_gradients` 
 and `alignment.metrics` has the rankings. Only jax and chex are imported, as by the kernels.
 """
 
+from alignment.analysis.bandits import (
+    BanditHistory,
+    best_of_n_objective,
+    best_of_n_with_negatives_objective,
+    dpo_objective,
+    forward_kl_gradient,
+    ipo_objective,
+    kl_regularised_optimum,
+    offline_bandit,
+    on_policy_bandit,
+    peak_rewards,
+    reinforce_objective,
+    reverse_kl_gradient,
+    reward_weighted_objective,
+)
 from alignment.analysis.bridge import (
     LogitDecomposition,
     bridge_objective,
@@ -33,24 +48,37 @@ from alignment.analysis.information import (
 from alignment.analysis.rankings import idealized_log_ratio
 
 __all__ = [
+    "BanditHistory",
     "Entanglement",
     "LogitDecomposition",
     "ProbabilityGradients",
+    "best_of_n_objective",
+    "best_of_n_with_negatives_objective",
     "bridge_objective",
     "did_distribution",
     "did_entropy_estimate",
     "did_rejected_distribution",
+    "dpo_objective",
     "dpo_probability_gradients",
     "entanglement_of_products",
     "entropy",
+    "forward_kl_gradient",
     "gradient_entanglement",
     "idealized_log_ratio",
+    "ipo_objective",
+    "kl_regularised_optimum",
     "linear_conjugate",
     "logit_q_decomposition",
     "margin_coefficients",
+    "offline_bandit",
+    "on_policy_bandit",
     "pair_label_probability",
     "pairwise_normalized_direction",
     "pairwise_normalized_factors",
+    "peak_rewards",
     "pearson_conjugate",
+    "reinforce_objective",
+    "reverse_kl_gradient",
+    "reward_weighted_objective",
     "squared_hellinger_conjugate",
 ]
