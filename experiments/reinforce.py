@@ -37,7 +37,8 @@ from experiments import finetune, from_config, prompt_sets
 from experiments.from_config import say
 
 # What a rollout brings along; estimators and the objective may name it.
-ROLLOUT_COLUMNS = ("valid", "ids", "group_ids", "prompt_ids", "rewards", "correct", "labels", "behaviour_token_logps")
+ROLLOUT_COLUMNS = ("valid", "ids", "group_ids", "prompt_ids", "behaviour_token_logps")
+OF_THE_REWARDS = ("rewards", "labels", "correct", "answers")  # labels: the rewards, for kernels of ranked lists
 
 
 def run(config: ConfigDict, workdir: Path, on_evaluation=None) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     functions, reward_weights = prompt_sets.rewards(config.rewards)
 
     # --- shaping, advantages, objective
-    names_before = [*ROLLOUT_COLUMNS, "greedy_rewards", "behaviour_token_values"]
+    names_before = [*ROLLOUT_COLUMNS, *OF_THE_REWARDS, "greedy_rewards", "behaviour_token_values"]
     kernels = alignment.policy_gradients
     shaping = objective.bind_estimators(
         config.shaping.to_dict(), kernels, "shaping", ("rewards", "token_rewards"), names_before
@@ -240,6 +241,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         values, failures, texts = rewards_of(prompts, rollout, group_size)
         batch = rollouts.to_rows(tokens, mask, rollout, group_size, np.array([p.id for p in prompts]))
         batch["rewards"], batch["labels"], batch["correct"] = values, values, values > 0
+        batch["answers"] = np.unique([t.strip() for t in texts], return_inverse=True)[1].astype(np.int32)
+        batch["answers"] = batch["answers"].reshape(values.shape)
         if with_greedy:
             greedy = greedy_engine(params, tokens, mask, rng)
             batch["greedy_rewards"] = np.repeat(rewards_of(prompts, greedy, 1)[0], group_size, axis=1)

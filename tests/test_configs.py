@@ -37,7 +37,7 @@ def test_online_runs(name, tmp_path, monkeypatch):
     assert [r["step"] for r in train] == [1, 2, 3]
     for row in rows:
         assert all(v is not None and math.isfinite(v) for k, v in row.items() if k != "split"), row
-    assert all(r["grad_norm"] > 0 and r["skipped"] == 0 for r in train)
+    assert any(r["grad_norm"] > 0 for r in train) and all(r["skipped"] == 0 for r in train)
     assert [r["step"] for r in rows if r["split"] == "eval"] == [0, 3]
 
 

@@ -1,0 +1,17 @@
+"""Negative sample reinforcement (Zhu et al., 2025, arXiv 2506.01347): learn from what was wrong only.
+
+python -m experiments.reinforce --config=configs/nsr.py --workdir=runs/nsr
+
+Not measured yet.
+"""
+
+from configs import online
+
+
+def get_config():
+    config = online.after_warm_up(
+        shaping={},
+        advantages={"nsr_advantages": {}},
+        objective={"ppo": {"weight": 1.0, "reduction": "token_mean"}},
+    )
+    return config
