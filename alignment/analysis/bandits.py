@@ -148,9 +148,10 @@ def best_of_n_objective(policy_logps: Array, reference_logps: Array, rewards: Ar
 def reward_weighted_objective(
     policy_logps: Array, reference_logps: Array, rewards: Array, *, beta: float = 0.1
 ) -> Array:
-    """Reward-weighted regression: -(1 / N) * sum of exp(R / beta) * log pi, weights scaled to a largest of 1.
+    """Reward-weighted regression: -(1 / N) * sum of exp((R - 1) / beta) * log pi.
 
-    The scale (one factor per draw, which plain exp would make 1e4 for a reward of 1) is the step size's business.
+    The constant exp(-1 / beta), for rewards of at most 1, only keeps the numbers small. It is one constant for all
+    draws: dividing by the largest weight of a draw would have a poor draw count as much as a good one.
 
     Args:
       policy_logps: log-prob of each sample. Trained.
@@ -164,11 +165,11 @@ def reward_weighted_objective(
       AssertionError: shapes differ or an array is not floating.
       ValueError: static beta out of range.
 
-    Paper: Tajwar et al., 2024, arXiv 2404.14367, without the scaling.
+    Paper: Tajwar et al., 2024, arXiv 2404.14367, without the constant.
     """
     policy, _, rewards = _samples(policy_logps, reference_logps, rewards)
     checks.number("beta", beta, 0.0)
-    weights = jnp.exp((rewards - jnp.max(rewards, axis=-1, keepdims=True)) / beta)
+    weights = jnp.exp((rewards - 1) / beta)
     return -jnp.mean(weights * policy, axis=-1)
 
 

@@ -105,7 +105,7 @@ PEAK = analysis.peak_rewards(ARMS, jnp.array(60.0), jnp.array(10.0))
 def final_rewards():
     objectives = {
         "bon": (analysis.best_of_n_objective, 0.1),
-        "rwr": (analysis.reward_weighted_objective, 0.5),
+        "rwr": (analysis.reward_weighted_objective, 5.0),
         "dpo": (analysis.dpo_objective, 3.0),
         "reinforce": (analysis.reinforce_objective, 0.5),
     }

@@ -73,6 +73,15 @@ def test_progress_zero_makes_the_second_block_of_features_vanish():
     np.testing.assert_allclose(late, both, rtol=1e-4, atol=1e-4)
 
 
+def test_learned_drift_reads_the_eight_features_of_the_paper():
+    l, a = np.asarray(MOVE, np.float64), np.asarray(ADVANTAGES, np.float64)
+    r = np.exp(l)
+    features = np.stack([l, l**2, 1 - r, (1 - r) ** 2, a * l, a * l**2, a * (1 - r), a * (1 - r) ** 2], -1)
+    drift = np.maximum(np.tanh(features @ np.asarray(HIDDEN)) @ np.asarray(OUTPUT) - 1e-4, 0)
+    got = lpo(OLD + MOVE, OLD, ADVANTAGES, MASK, HIDDEN, OUTPUT)
+    np.testing.assert_allclose(got, drift - r * a, rtol=1e-3, atol=1e-3)
+
+
 def test_distilled_drift_for_small_moves_is_importance_weighting_and_for_large_ones_flat():
     advantages = jnp.ones((1, 4))
     policy = jnp.log(jnp.array([[1.1, 3.0, 30.0, 60.0]]))
