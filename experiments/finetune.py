@@ -54,6 +54,13 @@ def config_before(config: ConfigDict) -> ConfigDict:
     return before
 
 
+def store_result(config: ConfigDict, workdir: Path, result: Mapping[str, Any]) -> None:
+    """Writes WORKDIR/result.json, whole or not at all: its being there says that the run is through."""
+    temporary = workdir / "result.json.tmp"
+    temporary.write_text(json.dumps({"config": checkpoints.as_json(config.to_dict()), "result": result}, indent=1))
+    temporary.replace(workdir / "result.json")
+
+
 def run_before(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Runs the config this one starts from, or finds it finished, and returns its result."""
     directory = before_directory(config, workdir)
@@ -125,17 +132,17 @@ def run(
     """
     common.check_keys(config, common.base())
     common.check_numbers(config)
-    if (result := finished(config, workdir)) is not None:
+    if (result := finished(config, workdir, config.training.steps)) is not None:
         report(result)
         return result
     with preemption.StopOnSignal() as stop:
         return _run(config, workdir, stop, on_evaluation)
 
 
-def finished(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
+def finished(config: ConfigDict, workdir: Path, last_step: int) -> dict[str, Any] | None:
     """What a run of exactly this config left in WORKDIR/result.json, if it came to its end there."""
     path = workdir / "result.json"
-    if not path.is_file() or not (workdir / "checkpoints" / str(config.training.steps)).is_dir():
+    if not path.is_file() or not (workdir / "checkpoints" / str(last_step)).is_dir():
         return None
     stored = json.loads(path.read_text())
     return stored["result"] if stored["config"] == checkpoints.as_json(config.to_dict()) else None
@@ -396,10 +403,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         result["hugging_face"] = str(workdir / "hugging_face")
     if jax.process_index() == 0:
         metrics_log.draw_curves(metrics_log.read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png", name)
-        stored = {"config": checkpoints.as_json(config.to_dict()), "result": result}
-        temporary = workdir / "result.json.tmp"
-        temporary.write_text(json.dumps(stored, indent=1))
-        temporary.replace(workdir / "result.json")
+        store_result(config, workdir, result)
     report(result)
     return result
 

@@ -45,21 +45,13 @@ def run(config: ConfigDict, workdir: Path, on_evaluation=None) -> dict[str, Any]
     """One run from prompts to checkpoint; returns what it prints at the end. A SIGTERM saves and exits with 0."""
     common.check_keys(config, online.base(), free=online.FREE)
     online.check_numbers(config)
-    if (result := finished(config, workdir)) is not None:
+    if (result := finetune.finished(config, workdir, config.training.iterations)) is not None:
         report(result)
         return result
     if jax.process_count() > 1:
         raise ValueError("config.distributed: online runs are for one process with any number of devices")
     with preemption.StopOnSignal() as stop:
         return _run(config, workdir, stop, on_evaluation)
-
-
-def finished(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
-    path = workdir / "result.json"
-    if not path.is_file() or not (workdir / "checkpoints" / str(config.training.iterations)).is_dir():
-        return None
-    stored = json.loads(path.read_text())
-    return stored["result"] if stored["config"] == checkpoints.as_json(config.to_dict()) else None
 
 
 def make_engine(config: ConfigDict, model, tokenizer) -> rollouts.Engine:
@@ -288,6 +280,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     log = metrics_log.MetricsLog(workdir, first)
     progress = metrics_log.Progress(name, config.training.iterations, first, config.training.log_every)
     last_evaluation: dict[str, float] = {}
+    evaluated = 0
     failures_so_far = runner.RewardReport()
     with runner.RewardRunner(functions, reward_weights, **config.reward_runner.to_dict()) as rewarder:
         try:
@@ -358,13 +351,15 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 progress.advance(at, tokens, values if at % config.training.log_every == 0 else None)
                 stopping = stop.requested()
                 if held_out and (at % config.training.eval_every == 0 or at == config.training.iterations):
-                    last_evaluation, lines = evaluate(train_state.params)
+                    evaluated, (last_evaluation, lines) = at, evaluate(train_state.params)
                     log.write(at, last_evaluation, "eval")
                     write_samples(workdir, at, lines)
                     if on_evaluation:
                         on_evaluation(at, last_evaluation)
                 if at % config.checkpoints.every == 0 or at == config.training.iterations or stopping:
-                    checkpoints.save(manager, at, train_state, None, description, last_evaluation or None)
+                    # An evaluation of an earlier iteration must not make this one the best.
+                    fresh = last_evaluation if evaluated == at else None
+                    checkpoints.save(manager, at, train_state, None, description, fresh)
                 if stopping:
                     checkpoints.wait(manager)
                     say(f"{name}: stopped by SIGTERM at iteration {at}, checkpoint saved in {workdir / 'checkpoints'}; "
@@ -392,10 +387,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             workdir / "hugging_face", model.config, train_state.params, tokenizer, config.model.hugging_face
         )
         result["hugging_face"] = str(workdir / "hugging_face")
-    stored = {"config": checkpoints.as_json(config.to_dict()), "result": result}
-    temporary = workdir / "result.json.tmp"
-    temporary.write_text(json.dumps(stored, indent=1))
-    temporary.replace(workdir / "result.json")
+    finetune.store_result(config, workdir, result)
     if failures_so_far.failed:
         say(f"{name}: {failures_so_far}")
     report(result)
