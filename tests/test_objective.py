@@ -12,6 +12,7 @@ import alignment.losses.links
 import alignment.losses.margins
 import alignment.metrics
 from alignment import objective, statistics
+from alignment.losses.stateful import StatefulKernel
 
 PAIR = ("chosen", "rejected")
 
@@ -252,3 +253,93 @@ def test_no_kernel_has_a_hyperparameter_that_a_config_could_not_set():
         found = getattr(alignment.losses, name)
         kernel = found.loss if hasattr(found, "loss") else found
         assert not set(objective.RESERVED) & set(statistics.hyperparameters_of(kernel)), name
+
+
+# --- estimators of a rollout -----------------------------------------------------------------------------------------
+
+
+def _add_one(rewards):
+    return rewards + 1
+
+
+def _double(rewards):
+    return 2 * rewards
+
+
+def _spread(rewards, mask):
+    return jnp.where(mask, rewards[:, None], 0.0)
+
+
+def _both(token_rewards):
+    return {"token_advantages": token_rewards, "token_returns": 3 * token_rewards}
+
+
+def _count_init(*, start: float = 0.0):
+    return jnp.float32(start)
+
+
+def _count_loss(rewards, state, *, start: float = 0.0):
+    return rewards + state, {"rewards": rewards}
+
+
+def _count_update(state, aux, *, start: float = 0.0, axis_name=None):
+    return state + aux["rewards"].size
+
+
+ESTIMATORS = types.SimpleNamespace(
+    __name__="estimators",
+    __all__=["add_one", "double", "spread", "both", "count"],
+    add_one=_add_one, double=_double, spread=_spread, both=_both,
+    count=StatefulKernel(_count_init, _count_loss, _count_update),
+)  # fmt: skip
+ROLLOUT = {"rewards": jnp.arange(6.0).reshape(2, 3), "mask": jnp.ones((2, 3, 4), bool), "valid": jnp.ones((2, 3), bool)}
+
+
+def estimated(spec, states=None):
+    columns = ["rewards", "valid"]
+    bound = objective.bind_estimators(spec, ESTIMATORS, "shaping", ("rewards", "token_rewards"), columns)
+    return objective.estimate(bound, states or objective.initial_states([e.term for e in bound]), {}, ROLLOUT)
+
+
+def test_estimators_run_by_their_order_and_then_by_name():
+    batch, _ = estimated({"double": {}, "add_one": {"order": 1}})
+    np.testing.assert_array_equal(batch["rewards"], 2 * ROLLOUT["rewards"] + 1)
+    batch, _ = estimated({"double": {}, "add_one": {}})
+    np.testing.assert_array_equal(batch["rewards"], 2 * (ROLLOUT["rewards"] + 1))
+
+
+def test_what_an_estimator_gives_is_named_by_its_shape_its_key_or_its_dictionary():
+    spec = {"spread": {}, "both": {"order": 1}, "double": {"order": 2, "gives": "advantages"}}
+    batch, _ = estimated(spec)
+    np.testing.assert_array_equal(batch["advantages"], 2 * ROLLOUT["rewards"])
+    np.testing.assert_array_equal(batch["rewards"], ROLLOUT["rewards"])
+    assert batch["token_rewards"].shape == (2, 3, 4)
+    np.testing.assert_array_equal(batch["token_returns"], 3 * batch["token_rewards"])
+
+
+def test_an_estimator_with_a_memory_keeps_it_from_rollout_to_rollout():
+    first, states = estimated({"count": {"start": 2.0}})
+    np.testing.assert_array_equal(first["rewards"], ROLLOUT["rewards"] + 2)
+    second, _ = estimated({"count": {"start": 2.0}}, states)
+    np.testing.assert_array_equal(second["rewards"], ROLLOUT["rewards"] + 8)
+
+
+@pytest.mark.parametrize(
+    "spec,words",
+    [
+        ({"double": {"weight": 1.0}}, "config.shaping.double.weight: belongs to terms of an objective"),
+        ({"double": {"gives": "chosen_logps"}}, "unknown statistic 'chosen_logps'"),
+        ({"double": {"gives": "policy_logps"}}, "'policy_logps' is not a column"),
+        ({"both": {}}, "needs 'token_rewards'"),
+        ({"doubled": {}}, "nearest: double"),
+        ({"count": {"begin": 1.0}}, "config.shaping.count.begin: unknown key"),
+    ],
+)
+def test_an_estimator_that_does_not_fit_is_refused_with_its_key(spec, words):
+    with pytest.raises(ValueError, match=words):
+        estimated(spec)
+
+
+def test_two_packages_with_one_name_are_not_joined():
+    with pytest.raises(ValueError, match="both have a kernel 'add_one'"):
+        objective.union(ESTIMATORS, ESTIMATORS)
