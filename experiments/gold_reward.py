@@ -11,7 +11,8 @@ import numpy as np
 from alignment import statistics
 from alignment.data import corpus, rows
 from alignment.decoding import sampler
-from alignment.segments import BRANCHES
+from alignment.training import rollouts
+from experiments import sampling
 
 
 class Samples(NamedTuple):
@@ -22,8 +23,7 @@ class Samples(NamedTuple):
     opponents: np.ndarray  # gold rewards of the demonstrations
     prompts: np.ndarray  # token ids [N, P], padded on the left
     prompt_mask: np.ndarray
-    completions: np.ndarray  # token ids [N, T], padded on the right
-    mask: np.ndarray
+    rollout: rollouts.Rollout
 
     @property
     def win_rate(self) -> float:
@@ -41,11 +41,8 @@ def sample(
     rng = np.random.default_rng(12345)
     held_out = corpus.prompts("test")
     prompts = [held_out[i % len(held_out)] for i in range(samples)]
-    tokens = np.full((len(prompts), prompt_length), tokenizer.pad_id, np.int32)
-    mask = np.zeros(tokens.shape, bool)
-    for row, prompt in enumerate(prompts):
-        ids = rows.encode_prompt(prompt, tokenizer)
-        tokens[row, prompt_length - len(ids) :], mask[row, prompt_length - len(ids) :] = ids, True
+    ids = [rows.encode_prompt(prompt, tokenizer) for prompt in prompts]
+    tokens, mask = rollouts.pad_prompts(ids, prompt_length, tokenizer.pad_id)
     drawn = sampler.sample(
         model,
         params,
@@ -57,12 +54,11 @@ def sample(
         eos_id=tokenizer.eos_id,
         pad_id=tokenizer.pad_id,
     )
-    out, keep = np.asarray(drawn.tokens), np.asarray(drawn.mask)
-    words = [[int(t) for t in row[k] if t != tokenizer.eos_id] for row, k in zip(out, keep, strict=True)]
-    texts = [tokenizer.decode(w) for w in words]
+    rollout = rollouts.Rollout(*(np.asarray(x) for x in (drawn.tokens, drawn.mask, drawn.logps)))
+    texts = sampling.texts(tokenizer, rollout.tokens, rollout.mask)
     rewards = np.array([corpus.gold_reward(p, t) for p, t in zip(prompts, texts, strict=True)])
     opponents = np.array([corpus.gold_reward(p, corpus.demonstration(p, rng)) for p in prompts])
-    return Samples(texts, rewards, opponents, tokens, mask, out, keep)
+    return Samples(texts, rewards, opponents, tokens, mask, rollout)
 
 
 def kl_to_start(model, params, start_params, samples: Samples, *, temperature: float) -> float:
@@ -71,18 +67,8 @@ def kl_to_start(model, params, start_params, samples: Samples, *, temperature: f
     The sum over each sample's positions of the exact KL between the two next-token distributions: the same expectation
     as the mean log-ratio of the samples, with less noise.
     """
-    length = samples.prompts.shape[1]
-    tokens = np.concatenate([samples.prompts, samples.completions], axis=1)
-    real = np.concatenate([samples.prompt_mask, samples.mask], axis=1)
-    at = np.arange(length, tokens.shape[1]) - 1
-    batch = {
-        "tokens": tokens,
-        "positions": np.maximum(np.cumsum(real, axis=1) - 1, 0),
-        "segment_ids": real * BRANCHES,
-        "targets": samples.completions[:, None],
-        "predict_from": np.broadcast_to(at, samples.completions.shape)[:, None],
-        "mask": samples.mask[:, None],
-    }
+    ids = np.arange(len(samples.texts))
+    batch = rollouts.to_rows(samples.prompts, samples.prompt_mask, samples.rollout, 1, ids)
 
     @jax.jit
     def kls(params, start_params, batch):

@@ -33,7 +33,7 @@ from alignment.rewards import runner
 from alignment.training import checkpoints, mesh, optimizer, preemption, rollouts, state, step
 from alignment.training import logging as metrics_log
 from configs import common, online
-from experiments import finetune, from_config, prompt_sets
+from experiments import finetune, from_config, prompt_sets, sampling
 from experiments.from_config import say
 
 # What a rollout brings along; estimators and the objective may name it.
@@ -73,13 +73,6 @@ def make_engine(config: ConfigDict, model, tokenizer) -> rollouts.Engine:
         return getattr(importlib.import_module(module), name)(config, model, tokenizer)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"config.rollout.engine: cannot make an engine by {settings.engine!r}: {error}") from None
-
-
-def texts_of(tokenizer, tokens: np.ndarray, mask: np.ndarray) -> list[str]:
-    return [
-        tokenizer.decode([int(t) for t in row[keep] if t != tokenizer.eos_id])
-        for row, keep in zip(tokens, mask, strict=True)
-    ]
 
 
 def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_evaluation) -> dict[str, Any]:
@@ -220,7 +213,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     )  # fmt: skip
 
     def rewards_of(prompts, rollout: rollouts.Rollout, count: int) -> tuple[np.ndarray, Any, list[str]]:
-        texts = texts_of(tokenizer, rollout.tokens, rollout.mask)
+        texts = sampling.texts(tokenizer, rollout.tokens, rollout.mask)
         repeated = [p for p in prompts for _ in range(count)]
         got = rewarder([p.prompt for p in repeated], texts, [p.record for p in repeated])
         return got.rewards.reshape(len(prompts), count), got.report, texts

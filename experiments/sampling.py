@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alignment.decoding import sampler
+from alignment.training import rollouts
 
 
 class Drawn(NamedTuple):
@@ -17,6 +18,14 @@ class Drawn(NamedTuple):
     tokens: list[int]  # without the end token
     logps: list[float]  # of `tokens`, and of the end token if there is one
     finished: bool  # the model ended it; otherwise the length did
+
+
+def texts(tokenizer, tokens: np.ndarray, mask: np.ndarray) -> list[str]:
+    """The completions as text, without end tokens."""
+    return [
+        tokenizer.decode([int(t) for t in row[keep] if t != tokenizer.eos_id])
+        for row, keep in zip(tokens, mask, strict=True)
+    ]
 
 
 def complete(
@@ -37,12 +46,7 @@ def complete(
     for number, first in enumerate(range(0, len(prompts), size)):
         part = list(prompts[first : first + size])
         rows = part + [part[0]] * (size - len(part))  # one shape, one compilation
-        tokens = np.full((size, prompt_length), tokenizer.pad_id, np.int32)
-        mask = np.zeros(tokens.shape, bool)
-        for row, ids in enumerate(rows):
-            if len(ids) > prompt_length:
-                raise ValueError(f"a prompt of {len(ids)} tokens does not fit prompt_length={prompt_length}")
-            tokens[row, prompt_length - len(ids) :], mask[row, prompt_length - len(ids) :] = ids, True
+        tokens, mask = rollouts.pad_prompts(rows, prompt_length, tokenizer.pad_id)
         drawn = sampler.sample(
             model,
             params,
