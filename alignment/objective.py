@@ -157,6 +157,7 @@ def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, side
         return term
     reduction = _reduction(where, settings)
     masks = [a for a in arguments if statistics.parse(a).statistic == "mask"]
+    masks += [a for a in arguments if a == "demonstration_mask"]  # alone, it says which tokens a term is of
     if masks:
         return term._replace(reduction=reduction, mask=masks[0])
     read = [side] if side else sorted({statistics.parse(a).side for a in arguments} - {""}) or [""]
@@ -207,7 +208,7 @@ def bind_estimators(
 
     An entry's own key `gives` names another, and a kernel that gives a dictionary names its columns itself. Each may
     read what those before it gave; they run by their key `order` (0 unless given), then by name, for a config does not
-    keep the order in which it was written.
+    keep the order in which it was written. One that gives `valid` is a filter: above 0 stays.
     """
     bound, columns = [], list(columns)
     for name, settings in sorted(spec.items(), key=lambda item: ((item[1] or {}).get("order", 0), item[0])):
@@ -250,7 +251,9 @@ def estimate(
         arrays = [statistics.deliver(a, statistics.EACH, computed, batch) for a in term.arguments if a != "state"]
         values, aux = _call(term, arrays, states.get(term.name))
         for column, value in (values if isinstance(values, dict) else {gives[0]: values}).items():
-            batch[column] = value.reshape(shape[: 1 + value.ndim])
+            value = value.reshape(shape[: 1 + value.ndim])
+            # A filter can only take away: what padded a batch stays padding.
+            batch[column] = batch["valid"] & (value > 0) if column == "valid" else value
         if term.method:
             update = term.method.update
             states[term.name] = update(states[term.name], aux, **_only(update, term.hyperparameters))

@@ -34,6 +34,7 @@ def base() -> ConfigDict:
     config.rollout.top_k = 0  # 0: all
     config.rollout.top_p = 1.0
     config.rollout.min_p = 0.0
+    config.rollout.demonstrations = 0  # of each group, replaced by what the prompt's record gives as `demonstration`
     config.rollout.dynamic_sampling = False  # draw anew for groups whose rewards are all equal: they teach nothing
     config.rollout.max_rounds = 3  # of drawing anew; then what is missing counts for nothing
     config.rollout.engine = ""  # package.module:function that makes an engine; "": the model samples itself

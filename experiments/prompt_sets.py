@@ -85,6 +85,17 @@ def rewards(settings: ConfigDict) -> tuple[list[Callable | str], list[float]]:
     return functions, weights
 
 
+def demonstration(prompt: Prompt, tokenizer) -> list[int]:
+    """Token ids of the record's `demonstration` (of a task: its right answer), with the end token."""
+    record = prompt.record
+    text = f"{record['answer']}." if "task" in record else record.get("demonstration")
+    if not isinstance(text, str):
+        raise formats.DataError(
+            f"prompt {prompt.id} ({prompt.prompt!r}): config.rollout.demonstrations needs a field 'demonstration'"
+        )
+    return [*tokenizer.encode(text), tokenizer.eos_id]
+
+
 def next_prompts(prompts: list[Prompt], count: int, seed: int, iteration: int, round_number: int) -> list[Prompt]:
     """`count` prompts of an endless list of permutations; what an iteration gets depends on its number alone."""
     if round_number:  # drawn anew: from anywhere

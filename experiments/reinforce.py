@@ -93,6 +93,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- shaping, advantages, objective
     names_before = [*ROLLOUT_COLUMNS, *OF_THE_REWARDS, "greedy_rewards", "behaviour_token_values"]
+    names_before += ["demonstration_mask"] if settings.demonstrations else []
     kernels = alignment.policy_gradients
     shaping = objective.bind_estimators(
         config.shaping.to_dict(), kernels, "shaping", ("rewards", "token_rewards"), names_before
@@ -223,8 +224,13 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         rollout = rollouts.check(
             engine(params, tokens, mask, rng), len(prompts), group_size, config.data.completion_length
         )
+        if settings.demonstrations:
+            given = [prompt_sets.demonstration(p, tokenizer) for p in prompts]
+            rollout, shown = rollouts.with_demonstrations(rollout, given, group_size, settings.demonstrations)
         values, failures, texts = rewards_of(prompts, rollout, group_size)
         batch = rollouts.to_rows(tokens, mask, rollout, group_size, np.array([p.id for p in prompts]))
+        if settings.demonstrations:
+            batch["demonstration_mask"] = shown.reshape(batch["mask"].shape)
         batch["rewards"], batch["labels"], batch["correct"] = values, values, values > 0
         batch["answers"] = np.unique([t.strip() for t in texts], return_inverse=True)[1].astype(np.int32)
         batch["answers"] = batch["answers"].reshape(values.shape)

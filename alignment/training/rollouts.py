@@ -76,6 +76,31 @@ def pad_prompts(prompts: Sequence[Sequence[int]], length: int, pad_id: int) -> t
     return tokens, mask
 
 
+def with_demonstrations(
+    rollout: Rollout, demonstrations: Sequence[Sequence[int]], group_size: int, count: int
+) -> tuple[Rollout, np.ndarray]:
+    """The last `count` completions of each group replaced by the prompt's demonstration, and where they stand.
+
+    `demonstrations` holds one per prompt, as token ids with the end token. Who wrote them is unknown: their behaviour
+    log-probs are 0, a point mass. Returns the rollout and the demonstration mask, bool [B * G, T].
+    """
+    if not 1 <= count < group_size:
+        raise ValueError(
+            f"config.rollout.demonstrations: {count} of a group of {group_size} leaves nothing that was sampled"
+        )
+    tokens, mask, logps = (np.array(x) for x in rollout)
+    shown = np.zeros(mask.shape, bool)
+    for prompt, ids in enumerate(demonstrations):
+        if not 1 <= len(ids) <= mask.shape[1]:
+            raise ValueError(
+                f"the demonstration of prompt {prompt} has {len(ids)} tokens; allowed are 1 to {mask.shape[1]}"
+            )
+        for row in range((prompt + 1) * group_size - count, (prompt + 1) * group_size):
+            tokens[row], mask[row], logps[row] = 0, False, 0.0
+            tokens[row, : len(ids)], mask[row, : len(ids)], shown[row, : len(ids)] = ids, True, True
+    return Rollout(tokens, mask, logps), shown
+
+
 def to_rows(
     prompts: np.ndarray, prompt_mask: np.ndarray, rollout: Rollout, group_size: int, prompt_ids: np.ndarray
 ) -> dict[str, np.ndarray]:

@@ -97,3 +97,22 @@ def test_importance_weights_are_one_on_policy_capped_above_and_deaf_behind_the_m
     np.testing.assert_allclose(low, [[1.0, np.exp(-3.0), 1.0]], rtol=1e-6)
     with pytest.raises(ValueError, match="importance_cap"):
         rollouts.truncated_importance_weights(trainer, engine, mask, 0.0)
+
+
+def test_demonstrations_take_the_last_places_of_each_group(params):
+    rollout, _ = rolled_out(params)
+    demonstrations = [[4, END], [5, 6, END], [END]]
+    got, shown = rollouts.with_demonstrations(rollout, demonstrations, GROUP, 1)
+    for prompt, ids in enumerate(demonstrations):
+        row = prompt * GROUP + GROUP - 1
+        assert got.tokens[row][got.mask[row]].tolist() == ids
+        assert shown[row].sum() == len(ids) and not got.logps[row].any()
+        before = slice(prompt * GROUP, row)
+        np.testing.assert_array_equal(got.tokens[before], rollout.tokens[before])
+        assert not shown[before].any()
+    rollouts.check(got, len(PROMPTS), GROUP, TIME)
+    for count in (0, GROUP):
+        with pytest.raises(ValueError, match="leaves nothing that was sampled"):
+            rollouts.with_demonstrations(rollout, demonstrations, GROUP, count)
+    with pytest.raises(ValueError, match="prompt 0 has 7 tokens"):
+        rollouts.with_demonstrations(rollout, [[2] * 7, *demonstrations[1:]], GROUP, 1)
