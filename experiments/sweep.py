@@ -115,8 +115,12 @@ def open_study(sweep: Mapping[str, Any], storage: str, heartbeat: int) -> optuna
             f"the study in {storage} has other {', '.join(differing)} than the config; choose another --workdir"
         )
     if sweep["sampler"] == "grid":
+        # What failed with an error is tried again by the next call, whose user has seen the error.
+        trials = [t for t in study.get_trials(deepcopy=False) if t.state != optuna.trial.TrialState.FAIL]
+        there = [t.params or t.system_attrs.get("fixed_params") for t in trials]
         for values in itertools.product(*choices.values()):
-            study.enqueue_trial(dict(zip(choices, values, strict=True)), skip_if_exists=True)
+            if (params := dict(zip(choices, values, strict=True))) not in there:
+                study.enqueue_trial(params)
     return study
 
 

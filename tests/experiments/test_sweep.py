@@ -139,6 +139,21 @@ def test_a_result_that_has_not_what_is_asked_for_names_what_it_has(tmp_path):
     assert done.returncode == 1 and "'los'" in done.stderr and "reward_accuracy" in done.stderr
 
 
+def test_a_trial_that_failed_with_an_error_is_tried_again_by_the_next_call(tmp_path):
+    path = config_file(tmp_path)
+    good = path.read_text()
+    path.write_text(good.replace("config.seed =", "config.data.batch_size = 7 if values['seed'] else 8; config.seed ="))
+    environment = {"JAX_NUM_CPU_DEVICES": "2"}  # which 7 rows do not divide
+    first = subprocess.run(
+        command(path, tmp_path / "work"), env=tiny_runs.environment(**environment), cwd=tiny_runs.ROOT,
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert first.returncode == 1 and "batch_size" in first.stderr
+    path.write_text(good)
+    assert run(path, tmp_path / "work").returncode == 0
+    assert values_of(tmp_path / "work")[1] == [(0.1, 0), (0.1, 1), (1.0, 0), (1.0, 1)]
+
+
 def test_another_grid_in_the_same_study_is_refused(tmp_path):
     for values in ([0.1], [0.2]):
         what = {**GRID, "parameters": {"beta": values, "seed": [0]}}
