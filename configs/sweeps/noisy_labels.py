@@ -2,7 +2,8 @@
 
     python -m experiments.sweep --config=configs/sweeps/noisy_labels.py --workdir=runs/noisy_labels
 
-`strength` is beta, and tau for ipo: how strongly the policy is tied to its reference. Cost and results: docs below.
+`strength` is beta, and tau for ipo: how strongly the policy is tied to its reference. Results:
+docs/noisy_labels.md. 108 trials take about an hour and a half on two cores.
 """
 
 from ml_collections import ConfigDict
