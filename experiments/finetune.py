@@ -9,6 +9,7 @@ with config.diagnostics.difficulty also difficulty.jsonl and difficulty.png.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import functools
@@ -17,7 +18,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -442,17 +443,24 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", loc
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and figures go; the same one resumes.")
 
 
-def main(_) -> None:
+@contextlib.contextmanager
+def as_command() -> Iterator[None]:
+    """Around the work of every script that trains: libraries are quiet, and what can go wrong ends in one line."""
     absl_logging.set_verbosity(absl_logging.WARNING)  # orbax tells twenty lines about every checkpoint
     checkpoints.quieten_writers()
     try:
-        if CONFIG.value.get("distributed"):
-            mesh.join_processes()
-        run(CONFIG.value, Path(WORKDIR.value))
+        yield
     except (ValueError, OSError, checkpoints.CheckpointError, RunStopped) as error:
         if os.environ.get("ALIGNMENT_TRACEBACK"):
             raise
         sys.exit(f"error: {error}")
+
+
+def main(_) -> None:
+    with as_command():
+        if CONFIG.value.get("distributed"):
+            mesh.join_processes()
+        run(CONFIG.value, Path(WORKDIR.value))
 
 
 if __name__ == "__main__":

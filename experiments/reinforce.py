@@ -11,8 +11,6 @@ from __future__ import annotations
 import functools
 import importlib
 import json
-import os
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
 import alignment.losses
@@ -48,7 +45,7 @@ def run(config: ConfigDict, workdir: Path, on_evaluation=None) -> dict[str, Any]
     if (result := finetune.finished(config, workdir, config.training.iterations)) is not None:
         report(result)
         return result
-    if jax.process_count() > 1:
+    if config.distributed or jax.process_count() > 1:
         raise ValueError("config.distributed: online runs are for one process with any number of devices")
     with preemption.StopOnSignal() as stop:
         return _run(config, workdir, stop, on_evaluation)
@@ -98,12 +95,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     shaping = objective.bind_estimators(
         config.shaping.to_dict(), kernels, "shaping", ("rewards", "token_rewards"), names_before
     )
-    shaped = list(objective.columns_of(shaping))
+    shaped = objective.columns_of(shaping)
     advantages = objective.bind_estimators(
         config.advantages.to_dict(), kernels, "advantages", ("advantages", "token_advantages"), [*names_before, *shaped]
     )
     estimators = (*shaping, *advantages)
-    given = list(objective.columns_of(advantages))
+    given = objective.columns_of(advantages)
     columns = [*names_before, *shaped, *given, *(["token_advantages"] if "advantages" in given else [])]
     terms = objective.bind(
         config.objective.to_dict(), objective.union(alignment.losses, kernels), "objective", statistics.EACH, columns
@@ -409,14 +406,8 @@ def report(result: Mapping[str, Any]) -> None:
 
 
 def main(_) -> None:
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    checkpoints.quieten_writers()
-    try:
+    with finetune.as_command():
         run(finetune.CONFIG.value, Path(finetune.WORKDIR.value))
-    except (ValueError, OSError, checkpoints.CheckpointError, finetune.RunStopped) as error:
-        if os.environ.get("ALIGNMENT_TRACEBACK"):
-            raise
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ import itertools
 import json
 import os
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -35,7 +34,6 @@ from typing import Any
 
 import optuna
 from absl import app, flags
-from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from alignment.training import checkpoints
@@ -274,11 +272,9 @@ _HEARTBEAT = flags.DEFINE_integer("heartbeat", 60, "Seconds between signs of lif
 
 
 def main(_) -> None:
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    checkpoints.quieten_writers()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats, since version 2.8
-    try:
+    with finetune.as_command():
         workdir = Path(finetune.WORKDIR.value)
         finetune.check_writable(workdir)
         sweep, with_values = load(config_flags.get_config_filename(flags.FLAGS["config"]))
@@ -289,10 +285,6 @@ def main(_) -> None:
         work(sweep, with_values, finetune.CONFIG.value, workdir, study, _HEARTBEAT.value, finetune.run)
         print(report(sweep, study, workdir))
         print(f"table   {workdir / 'table.md'}\nfigure  {workdir / 'figure.png'}\ntrials  {workdir / 'trials.jsonl'}")
-    except (ValueError, OSError, checkpoints.CheckpointError, finetune.RunStopped) as error:
-        if os.environ.get("ALIGNMENT_TRACEBACK"):
-            raise
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
