@@ -33,7 +33,7 @@ import alignment.metrics
 from alignment import objective, statistics
 from alignment.data import pipeline
 from alignment.models import decoder, hugging_face
-from alignment.training import checkpoints, mesh, optimizer, preemption, side_gradients, state, step, stored_reference
+from alignment.training import checkpoints, mesh, optimizer, preemption, side_gradients, step, stored_reference
 from alignment.training import logging as metrics_log
 from configs import common
 from experiments import diagnostics, from_config, gold_reward
@@ -227,14 +227,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         make_step = functools.partial(step.make_update, gradient)
     else:
         make_step = functools.partial(step.make_step, losses)
-    make_state = functools.partial(state.create, optimizer=tx, method_state=objective.initial_states(terms))
-
-    def initial(params, reference):
-        return make_state(params, rng=jax.random.key(config.seed + 1), reference=reference)
-
-    abstract = jax.eval_shape(initial, params, moving)
-    shardings = mesh.parameter_sharding(device_mesh, abstract)
-    train_state = jax.jit(initial, out_shardings=shardings)(params, moving)
+    memory = objective.initial_states(terms)
+    train_state, abstract, shardings = from_config.initial_state(params, moving, tx, memory, config.seed, device_mesh)
     del params, moving
     frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen_params)
     train_step = jax.jit(

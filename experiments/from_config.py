@@ -17,7 +17,7 @@ from alignment import statistics
 from alignment.data import corpus, formats, pipeline, rows, tokenizers
 from alignment.models import decoder, hugging_face
 from alignment.rewards import tasks
-from alignment.training import checkpoints, mesh, references, stored_reference
+from alignment.training import checkpoints, mesh, references, state, stored_reference
 from configs import common
 
 # What the completions of a row are called, by kind of data.
@@ -253,6 +253,21 @@ def initial_params(model: decoder.Model, given: dict | None, seed: int, device_m
         shardings,
     )
     return placed
+
+
+def initial_state(params: Any, moving: Any, tx, memory: dict[str, Any], seed: int, device_mesh) -> tuple[Any, Any, Any]:
+    """(the train state before its first step, its shapes, its shardings), placed on the mesh.
+
+    `moving` is a reference that changes, and so belongs to the state; None for one that does not. `memory` is that of
+    the stateful methods.
+    """
+
+    def create(params, reference):
+        return state.create(params, tx, memory, rng=jax.random.key(seed + 1), reference=reference)
+
+    abstract = jax.eval_shape(create, params, moving)
+    shardings = mesh.parameter_sharding(device_mesh, abstract)
+    return jax.jit(create, out_shardings=shardings)(params, moving), abstract, shardings
 
 
 def load_params(key: str, directory: str, model: decoder.Model, device_mesh) -> Any:

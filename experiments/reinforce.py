@@ -8,7 +8,6 @@ tensorboard/, samples.jsonl (a few completions of every evaluation), curves.png,
 
 from __future__ import annotations
 
-import functools
 import importlib
 import json
 import time
@@ -27,7 +26,7 @@ import alignment.metrics
 import alignment.policy_gradients
 from alignment import objective, statistics
 from alignment.rewards import runner
-from alignment.training import checkpoints, mesh, optimizer, preemption, rollouts, state, step
+from alignment.training import checkpoints, mesh, optimizer, preemption, rollouts, step
 from alignment.training import logging as metrics_log
 from configs import common, online
 from experiments import finetune, from_config, prompt_sets, sampling
@@ -144,14 +143,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": settings.temperature}
     losses = step.make_losses(model, frozen_models, terms, metrics, statistics.EACH, **scoring)
     memory = objective.initial_states(terms) | objective.initial_states([e.term for e in estimators])
-    make_state = functools.partial(state.create, optimizer=tx, method_state=memory)
-
-    def initial(params, reference):
-        return make_state(params, rng=jax.random.key(config.seed + 1), reference=reference)
-
-    abstract = jax.eval_shape(initial, params, moving)
-    shardings = mesh.parameter_sharding(device_mesh, abstract)
-    train_state = jax.jit(initial, out_shardings=shardings)(params, moving)
+    train_state, abstract, shardings = from_config.initial_state(params, moving, tx, memory, config.seed, device_mesh)
     del params, moving
     train_step = jax.jit(
         step.make_step(
