@@ -4,7 +4,8 @@ An objective is `{kernel_name: {"weight": 1.0, "side": "chosen", "reduction": "t
 name looked up in `alignment.losses`; metrics are the same without weights, looked up in `alignment.metrics`. `weight`,
 `side` and `reduction` (and `reduction_length` for the reduction `constant`) are the only keys that are not
 hyperparameters, but for `kernel`: an entry may carry a name of its own and say there which kernel it is, so that one
-kernel serves twice.
+kernel serves twice; and for `mask`: a column of `statistics.TOKEN_MASKS` that stands for the kernel's argument `mask`,
+so that it acts on those tokens alone.
 
 In place of a kernel an entry may name its parts: a `margin` of `alignment.losses.margins`, a `link` of
 `alignment.losses.links` and, if wanted, a `weighting` of `alignment.losses.weights`. Any margin goes with any link, and
@@ -35,7 +36,7 @@ PARTS = {
     "link": "alignment.losses.links",
     "weighting": "alignment.losses.weights",
 }
-RESERVED = ("kernel", *PARTS, "weight", "side", "reduction", "reduction_length")
+RESERVED = ("kernel", *PARTS, "mask", "weight", "side", "reduction", "reduction_length")
 
 
 class Term(NamedTuple):
@@ -90,8 +91,12 @@ def _dummy(name: str) -> jax.ShapeDtypeStruct:
     """A small stand-in of the shape and type that the vocabulary gives an argument."""
     batch, responses, time = 2, 3, 4
     parsed = statistics.parse(name)
-    integer = parsed.statistic == "lengths" or name in ("answers", "strata") or name.endswith("ids")
-    boolean = parsed.statistic in ("mask", "desirable", "valid", "correct", "demonstration_mask")
+    integer = (
+        parsed.statistic == "lengths"
+        or name in ("answers", "strata", "roll_in_lengths", "iterations")
+        or name.endswith("ids")
+    )
+    boolean = parsed.statistic in ("mask", "desirable", "valid", "correct", *statistics.TOKEN_MASKS)
     dtype = jnp.bool_ if boolean else jnp.int32 if integer else jnp.float32
     shape: tuple[int, ...] = (batch,)
     if parsed.side == "responses" or name == "labels":
@@ -129,6 +134,12 @@ def _bind_kernel(name: str, settings: Mapping[str, Any], namespace, kind: str, s
         except ValueError as error:
             raise ValueError(f"kernel {name!r}: {error}") from None
     arguments = tuple(statistics.on_side(p, side) for p in parameters)
+    if tokens := settings.get("mask", ""):
+        if tokens not in statistics.TOKEN_MASKS:
+            raise ValueError(f"{where}.mask: {tokens!r} is not one of {', '.join(statistics.TOKEN_MASKS)}")
+        if "mask" not in arguments:
+            raise ValueError(f"{where}.mask: the kernel takes no mask; it takes {', '.join(arguments)}")
+        arguments = tuple(tokens if a == "mask" else a for a in arguments)
     for argument in arguments:
         statistics.check_available(argument, sides, columns, name)
 
@@ -157,7 +168,7 @@ def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, side
         return term
     reduction = _reduction(where, settings)
     masks = [a for a in arguments if statistics.parse(a).statistic == "mask"]
-    masks += [a for a in arguments if a == "demonstration_mask"]  # alone, it says which tokens a term is of
+    masks += [a for a in arguments if a in statistics.TOKEN_MASKS]  # alone, it says which tokens a term is of
     if masks:
         return term._replace(reduction=reduction, mask=masks[0])
     read = [side] if side else sorted({statistics.parse(a).side for a in arguments} - {""}) or [""]

@@ -67,7 +67,10 @@ TOKEN_COLUMNS = {
     "demonstration_mask": "bool, True on tokens that were given and not sampled",
     "token_log_denominators": "logarithm of what the likelihood gradient of each token is divided by",
     "token_stabilisation": "what masks or scales the gradient of each token",
+    "trained_mask": "bool, True on tokens that a loss acts on, where those are not all of the completion",
+    "span_labels": "1 on tokens that a critique praises, -1 on those that it blames, 0 elsewhere",
 }
+TOKEN_MASKS = ("demonstration_mask", "trained_mask")  # the columns of TOKEN_COLUMNS that may stand for `mask`
 FROM_BATCH = ("mask", "lengths", *TOKEN_COLUMNS)
 LABELS = {
     "labels": "[B, K] graded label of each response of a list, best first",
@@ -86,6 +89,9 @@ LABELS = {
     "global_advantages": "[B] advantage of the completion's group among all groups",
     "blend_weights": "[B] weight of the local against the global advantage",
     "reference_values": "[B] what a frozen value function expects of the prompt",
+    "roll_in_lengths": "[B] int32, tokens that the completion begins with and another policy wrote",
+    "coins": "[B] uniform numbers in [0, 1) that decided how the completion was sampled",
+    "iterations": "[B] int32, number of the iteration, from 0, that the completion was sampled in",
     "ids": "[B] int32, number of the example in the data set",
     "desirable": "[B] bool, whether the completion is a wanted one",
     "valid": "[B] bool, False for rows that only pad the batch; every batch has it",
@@ -218,7 +224,9 @@ def compute(
     """Every statistic of `needs` on a batch: {"policy_token_logps": [B, S, T], ..., "rewards": [B, S]}, side by side.
 
     `frozen` maps "reference" (and "teacher") to (model, params). Stored log-probs in the batch
-    ("reference_token_logps" [B, S, T]) take the place of a forward pass of that model.
+    ("reference_token_logps" [B, S, T]) take the place of a forward pass of that model. A batch with `support`
+    (`token_sets`, [B, S, T, words]) says which tokens could be drawn at each place: the policy's statistics are then
+    those of its distribution restricted to them.
     """
     out: dict[str, Array] = {}
     score = functools.partial(
@@ -250,6 +258,7 @@ def compute(
             reference_hidden=reference[0],
             reference_head=reference[1],
             logit_softcap=model.config.logit_softcap,
+            support=batch.get("support"),
         )
         out |= {f"policy_{n}": v for n, v in scored.items()}
     if "rewards" in needs.head:

@@ -4,7 +4,9 @@ from ml_collections import ConfigDict
 
 from configs import common
 
-FREE = ("objective", "metrics", "before", "rewards", "shaping", "advantages", "data.columns")
+FREE = (
+    "objective", "metrics", "before", "rewards", "shaping", "advantages", "data.columns", "rollout.engine_settings",
+)  # fmt: skip
 
 
 def base() -> ConfigDict:
@@ -38,6 +40,7 @@ def base() -> ConfigDict:
     config.rollout.dynamic_sampling = False  # draw anew for groups whose rewards are all equal: they teach nothing
     config.rollout.max_rounds = 3  # of drawing anew; then what is missing counts for nothing
     config.rollout.engine = ""  # package.module:function that makes an engine; "": the model samples itself
+    config.rollout.engine_settings = ConfigDict()  # what the engine takes by keyword
     config.rollout.importance_cap = 0.0  # > 0: recompute the log-probs and weigh tokens by min(trainer / engine, cap)
 
     config.rewards = ConfigDict()  # name -> {weight, function}: a task's name, or package.module:function

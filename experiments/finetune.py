@@ -228,7 +228,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     else:
         make_step = functools.partial(step.make_step, losses)
     memory = objective.initial_states(terms)
-    train_state, abstract, shardings = from_config.initial_state(params, moving, tx, memory, config.seed, device_mesh)
+    train_state, abstract, shardings = from_config.initial_state(
+        params, moving, tx, lambda params: memory, config.seed, device_mesh
+    )
     del params, moving
     frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen_params)
     train_step = jax.jit(
@@ -340,8 +342,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 progress.advance(at, tokens, values)
             if evaluation_batches and (at % config.training.eval_every == 0 or at == config.training.steps):
                 models = (train_state.params, step.with_reference(frozen_params, train_state), train_state.method_state)
-                evaluated, last_evaluation = at, evaluate(
-                    terms, evaluation, *models, evaluation_batches, tables["eval"], device_mesh
+                evaluated, last_evaluation = (
+                    at,
+                    evaluate(terms, evaluation, *models, evaluation_batches, tables["eval"], device_mesh),
                 )
                 if entanglement:
                     last_evaluation |= mean_values(entanglement, *models, few_batches, tables["eval"], device_mesh)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -255,15 +255,17 @@ def initial_params(model: decoder.Model, given: dict | None, seed: int, device_m
     return placed
 
 
-def initial_state(params: Any, moving: Any, tx, memory: dict[str, Any], seed: int, device_mesh) -> tuple[Any, Any, Any]:
+def initial_state(
+    params: Any, moving: Any, tx, memory: Callable[[Any], dict[str, Any]], seed: int, device_mesh
+) -> tuple[Any, Any, Any]:
     """(the train state before its first step, its shapes, its shardings), placed on the mesh.
 
-    `moving` is a reference that changes, and so belongs to the state; None for one that does not. `memory` is that of
-    the stateful methods.
+    `moving` is a reference that changes, and so belongs to the state; None for one that does not. `memory(params)` is
+    that of the stateful methods.
     """
 
     def create(params, reference):
-        return state.create(params, tx, memory, rng=jax.random.key(seed + 1), reference=reference)
+        return state.create(params, tx, memory(params), rng=jax.random.key(seed + 1), reference=reference)
 
     abstract = jax.eval_shape(create, params, moving)
     shardings = mesh.parameter_sharding(device_mesh, abstract)

@@ -8,7 +8,6 @@ tensorboard/, samples.jsonl (a few completions of every evaluation), curves.png,
 
 from __future__ import annotations
 
-import importlib
 import json
 import time
 from collections.abc import Mapping
@@ -29,11 +28,12 @@ from alignment.rewards import runner
 from alignment.training import checkpoints, mesh, optimizer, preemption, rollouts, step
 from alignment.training import logging as metrics_log
 from configs import common, online
-from experiments import finetune, from_config, prompt_sets, sampling
+from experiments import engines, finetune, from_config, prompt_sets, sampling
 from experiments.from_config import say
 
 # What a rollout brings along; estimators and the objective may name it.
 ROLLOUT_COLUMNS = ("valid", "ids", "group_ids", "prompt_ids", "behaviour_token_logps")
+ENGINE = "rollout.engine"  # of its memory, beside those of the methods
 OF_THE_REWARDS = ("rewards", "labels", "correct", "answers")  # labels: the rewards, for kernels of ranked lists
 
 
@@ -48,27 +48,6 @@ def run(config: ConfigDict, workdir: Path, on_evaluation=None) -> dict[str, Any]
         raise ValueError("config.distributed: online runs are for one process with any number of devices")
     with preemption.StopOnSignal() as stop:
         return _run(config, workdir, stop, on_evaluation)
-
-
-def make_engine(config: ConfigDict, model, tokenizer) -> rollouts.Engine:
-    settings = config.rollout
-    if not settings.engine:
-        return rollouts.sampling_engine(
-            model,
-            group_size=settings.group_size,
-            completion_length=config.data.completion_length,
-            eos_id=tokenizer.eos_id,
-            pad_id=tokenizer.pad_id,
-            temperature=settings.temperature,
-            top_k=settings.top_k or None,
-            top_p=settings.top_p,
-            min_p=settings.min_p,
-        )
-    module, _, name = settings.engine.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)(config, model, tokenizer)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"config.rollout.engine: cannot make an engine by {settings.engine!r}: {error}") from None
 
 
 def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_evaluation) -> dict[str, Any]:
@@ -87,9 +66,14 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     train, held_out = prompt_sets.load(config, tokenizer)
     functions, reward_weights = prompt_sets.rewards(config.rewards)
 
+    # --- model and engine
+    model, given_params = from_config.build_model(config, tokenizer.vocab_size)
+    engine = engines.make(config, model, tokenizer)
+
     # --- shaping, advantages, objective
     names_before = [*ROLLOUT_COLUMNS, *OF_THE_REWARDS, "greedy_rewards", "behaviour_token_values"]
     names_before += ["demonstration_mask"] if settings.demonstrations else []
+    names_before += engine.columns
     kernels = alignment.policy_gradients
     shaping = objective.bind_estimators(
         config.shaping.to_dict(), kernels, "shaping", ("rewards", "token_rewards"), names_before
@@ -117,8 +101,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     with_values = any(n.endswith("token_values") for n in (*estimated, *objective.names_of(terms)))
     models = needs.models | scored.models
 
-    # --- model
-    model, given_params = from_config.build_model(config, tokenizer.vocab_size)
+    # --- parameters
     if config.before:
         finetune.run_before(config, workdir)
         given_params = finetune.params_before(config, workdir, model, device_mesh)
@@ -142,7 +125,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     tx, rate = optimizer.make(config.optimizer, updates)
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": settings.temperature}
     losses = step.make_losses(model, frozen_models, terms, metrics, statistics.EACH, **scoring)
-    memory = objective.initial_states(terms) | objective.initial_states([e.term for e in estimators])
+    methods = objective.initial_states(terms) | objective.initial_states([e.term for e in estimators])
+
+    def memory(params):
+        of_engine = engine.init(params)
+        return methods | ({ENGINE: of_engine} if jax.tree.leaves(of_engine) else {})
+
     train_state, abstract, shardings = from_config.initial_state(params, moving, tx, memory, config.seed, device_mesh)
     del params, moving
     train_step = jax.jit(
@@ -192,7 +180,6 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         return jax.lax.stop_gradient(batch), method_state
 
     # --- rollouts
-    engine = make_engine(config, model, tokenizer)
     evaluation_engine = rollouts.sampling_engine(
         model, group_size=config.evaluation.samples, completion_length=config.data.completion_length,
         eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id, temperature=config.evaluation.temperature,
@@ -208,11 +195,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         got = rewarder([p.prompt for p in repeated], texts, [p.record for p in repeated])
         return got.rewards.reshape(len(prompts), count), got.report, texts
 
-    def roll_out(params, prompts, rng) -> tuple[dict[str, np.ndarray], Any, list[str]]:
+    def roll_out(params, engine_memory, prompts, rng) -> tuple[dict[str, np.ndarray], Any, list[str]]:
         tokens, mask = rollouts.pad_prompts([p.tokens for p in prompts], config.data.prompt_length, tokenizer.pad_id)
         rollout = rollouts.check(
-            engine(params, tokens, mask, rng), len(prompts), group_size, config.data.completion_length
-        )
+            engine.draw(engine_memory, params, tokens, mask, rng),
+            len(prompts), group_size, config.data.completion_length,
+        )  # fmt: skip
         if settings.demonstrations:
             given = [prompt_sets.demonstration(p, tokenizer) for p in prompts]
             rollout, shown = rollouts.with_demonstrations(rollout, given, group_size, settings.demonstrations)
@@ -252,6 +240,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         "objective": checkpoints.as_json(
             {k: config[k].to_dict() for k in ("objective", "shaping", "advantages", "rewards")}
             | {"seed": config.seed, "prompts": settings.prompts, "group_size": group_size, "source": config.data.source}
+            | ({k: settings[k] for k in ("engine", "engine_settings")} if settings.engine else {})
         ),
     }
     manager = checkpoints.open_manager(
@@ -285,8 +274,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 for round_number in range(settings.max_rounds if settings.dynamic_sampling else 1):
                     chosen = prompt_sets.next_prompts(train, settings.prompts, config.seed, at, round_number)
                     batch, failures, _ = roll_out(
-                        train_state.params, chosen, jax.random.fold_in(key, round_number)
-                    )
+                        train_state.params, train_state.method_state.get(ENGINE, ()), chosen,
+                        jax.random.fold_in(key, round_number),
+                    )  # fmt: skip
                     failures_so_far = failures_so_far + failures
                     alike = np.ptp(batch["rewards"], axis=1) == 0
                     drawn, equal = drawn + len(alike), equal + int(alike.sum())
@@ -314,6 +304,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                     for part in np.split(permutation, config.training.minibatches):
                         rows_of_part = mesh.put_batch(device_mesh, rollouts.take(prepared, part))
                         train_state, logs = train_step(train_state, frozen_params, rows_of_part)
+                if ENGINE in train_state.method_state:
+                    grown = engine.update(train_state.method_state[ENGINE], train_state.params)
+                    train_state = train_state.replace(method_state=train_state.method_state | {ENGINE: grown})
                 if int(logs["skipped_in_a_row"]) >= config.training.max_skipped_in_a_row:
                     path = workdir / "nonfinite.json"
                     path.write_text(json.dumps({"iteration": at, "prompt_ids": whole["ids"].tolist()}, indent=1))

@@ -10,6 +10,7 @@ weights; then the trainer computes its own, and `truncated_importance_weights` c
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -27,9 +28,29 @@ class Rollout(NamedTuple):
     tokens: np.ndarray  # i32 [B * G, T]
     mask: np.ndarray  # bool [B * G, T], True up to and including the end token
     logps: np.ndarray  # f32 [B * G, T], of the tokens as drawn
+    columns: Mapping[str, np.ndarray] = types.MappingProxyType({})  # more to say of each completion, [B * G, ...]
 
 
 Engine = Callable[[Any, np.ndarray, np.ndarray, jax.Array], Rollout]
+
+
+class EngineWithMemory(NamedTuple):
+    """An engine that keeps something between iterations: an older policy, a guide, a count. It is saved with the run.
+
+    `init(params)` gives the memory at the start, a pytree of arrays of its own; `draw(memory, params, prompts,
+    prompt_mask, rng)` a rollout; `update(memory, params)` the memory after an iteration, given the new parameters.
+    `columns` are the columns that each rollout has besides, for kernels to name; `support` (`token_sets`) is none of
+    them: with it the policy's statistics are those of its distribution restricted to what could be drawn.
+    """
+
+    init: Callable[[Any], Any]
+    draw: Callable[..., Rollout]
+    update: Callable[[Any, Any], Any]
+    columns: tuple[str, ...] = ()
+
+
+def without_memory(engine: Engine) -> EngineWithMemory:
+    return EngineWithMemory(lambda params: (), lambda memory, *given: engine(*given), lambda memory, params: memory)
 
 
 def sampling_engine(model, *, group_size: int, completion_length: int, eos_id, pad_id: int, **settings: Any) -> Engine:
@@ -54,9 +75,12 @@ def sampling_engine(model, *, group_size: int, completion_length: int, eos_id, p
 def check(rollout: Rollout, prompts: int, group_size: int, completion_length: int) -> Rollout:
     """The same rollout, if an engine kept what it owes; ValueError that says what it did not."""
     shape = (prompts * group_size, completion_length)
-    for name, array in rollout._asdict().items():
+    for name, array in zip(("tokens", "mask", "logps"), rollout, strict=False):
         if array.shape != shape:
             raise ValueError(f"the rollout engine gave {name} of shape {array.shape} in place of {shape}")
+    for name, array in rollout.columns.items():
+        if len(array) != shape[0]:
+            raise ValueError(f"the rollout engine gave a column {name} of {len(array)} rows in place of {shape[0]}")
     mask = np.asarray(rollout.mask, bool)
     if not mask[:, 0].all() or (np.diff(mask.astype(np.int8), axis=1) > 0).any():
         raise ValueError("the rollout engine gave an empty completion, or one with a gap in its mask")
@@ -88,7 +112,8 @@ def with_demonstrations(
         raise ValueError(
             f"config.rollout.demonstrations: {count} of a group of {group_size} leaves nothing that was sampled"
         )
-    tokens, mask, logps = (np.array(x) for x in rollout)
+    tokens, mask, logps = (np.array(x) for x in rollout[:3])
+    columns = {k: np.array(v) for k, v in rollout.columns.items()}
     shown = np.zeros(mask.shape, bool)
     for prompt, ids in enumerate(demonstrations):
         if not 1 <= len(ids) <= mask.shape[1]:
@@ -97,8 +122,10 @@ def with_demonstrations(
             )
         for row in range((prompt + 1) * group_size - count, (prompt + 1) * group_size):
             tokens[row], mask[row], logps[row] = 0, False, 0.0
+            if "support" in columns:  # a demonstration may hold any token
+                columns["support"][row] = np.iinfo(np.uint32).max
             tokens[row, : len(ids)], mask[row, : len(ids)], shown[row, : len(ids)] = ids, True, True
-    return Rollout(tokens, mask, logps), shown
+    return Rollout(tokens, mask, logps, columns), shown
 
 
 def to_rows(
@@ -107,10 +134,10 @@ def to_rows(
     """One row per prompt: the prompt once, then its group, each completion seeing the prompt and itself only.
 
     The keys of `alignment.data.rows`, S = group_size, and per completion [B, S]: `valid`, `group_ids` (the number of
-    the row) and `prompt_ids`; and `behaviour_token_logps` [B, S, T].
+    the row) and `prompt_ids`; `behaviour_token_logps` [B, S, T], and the rollout's columns, [B, S, ...].
     """
     rows, width = prompts.shape
-    tokens, mask, logps = (np.asarray(x).reshape(rows, group_size, -1) for x in rollout)
+    tokens, mask, logps = (np.asarray(x).reshape(rows, group_size, -1) for x in rollout[:3])
     time = tokens.shape[-1]
     lengths = prompt_mask.sum(axis=1)
     slots = np.arange(time)
@@ -137,6 +164,7 @@ def to_rows(
         "group_ids": np.repeat(np.arange(rows, dtype=np.int32)[:, None], group_size, axis=1),
         "prompt_ids": np.repeat(np.asarray(prompt_ids, np.int32)[:, None], group_size, axis=1),
         "behaviour_token_logps": np.where(mask, logps, 0.0).astype(np.float32),
+        **{k: np.asarray(v).reshape(rows, group_size, *np.shape(v)[1:]) for k, v in rollout.columns.items()},
     }
 
 
