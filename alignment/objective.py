@@ -89,11 +89,12 @@ def _is_method(x: Any) -> bool:
 
 def _dummy(name: str) -> jax.ShapeDtypeStruct:
     """A small stand-in of the shape and type that the vocabulary gives an argument."""
-    batch, responses, time = 2, 3, 4
+    batch, responses, time, draws = 2, 3, 4, 5
     parsed = statistics.parse(name)
     integer = (
         parsed.statistic == "lengths"
         or name in ("answers", "strata", "roll_in_lengths", "iterations")
+        or parsed.statistic in ("tokens", "sampled_tokens")
         or name.endswith("ids")
     )
     boolean = parsed.statistic in ("mask", "desirable", "valid", "correct", *statistics.TOKEN_MASKS)
@@ -101,8 +102,12 @@ def _dummy(name: str) -> jax.ShapeDtypeStruct:
     shape: tuple[int, ...] = (batch,)
     if parsed.side == "responses" or name == "labels":
         shape += (responses,)
-    if parsed.statistic in ("mask", *statistics.TOKEN_COLUMNS) or parsed.statistic.startswith("token_"):
+    if parsed.statistic in ("mask", *statistics.TOKEN_COLUMNS) or parsed.statistic.startswith(
+        ("token", "sampled_token")
+    ):
         shape += (time,)
+    if parsed.statistic.startswith("sampled_token"):
+        shape += (draws,)
     return jax.ShapeDtypeStruct(shape, dtype)
 
 

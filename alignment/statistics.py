@@ -13,9 +13,12 @@ A kernel (a loss or a metric) asks for what it needs by the names of its argumen
               `token_collision_probs` [B, T]  sum over the vocabulary of p_v^2: how likely two draws agree
               `token_kls`           [B, T]  KL(policy || reference) over the whole vocabulary, in nats
               `token_forward_kls`   [B, T]  KL(reference || policy) over the whole vocabulary, in nats
-              or a name of `FULL_VOCABULARY` below, [B, T]; the last three kinds belong to `policy` only
+              `sampled_token_logps` [B, T, K] log-probability of the tokens `sampled_tokens`, see below
+              or a name of `FULL_VOCABULARY` below, [B, T]; the last four kinds belong to `policy` only
 
 * something known from the batch, `[SIDE_]mask` [B, T] bool, `[SIDE_]lengths` [B] int32;
+* `[SIDE_]tokens` [B, T] int32, the completion's own; `[SIDE_]sampled_tokens` [B, T, K] int32, K others that the policy
+  drew at each place of it, anew at every step: how many, and at which temperature, is the run's to say (`Draws`);
 * `[SIDE_]rewards` [B] float32: the scalar head of the trained model at the last completion token; without a side, when
   the data set has a column `rewards`, that column;
 * `[SIDE_]token_scores` [B, T] float32: the same head at every completion token, read from the hidden state of the token
@@ -71,7 +74,7 @@ TOKEN_COLUMNS = {
     "span_labels": "1 on tokens that a critique praises, -1 on those that it blames, 0 elsewhere",
 }
 TOKEN_MASKS = ("demonstration_mask", "trained_mask")  # the columns of TOKEN_COLUMNS that may stand for `mask`
-FROM_BATCH = ("mask", "lengths", *TOKEN_COLUMNS)
+FROM_BATCH = ("mask", "lengths", "tokens", "sampled_tokens", *TOKEN_COLUMNS)
 LABELS = {
     "labels": "[B, K] graded label of each response of a list, best first",
     "margins": "[B] by how much the chosen completion is preferred",
@@ -106,6 +109,13 @@ class Name(NamedTuple):
     statistic: str
 
 
+class Draws(NamedTuple):
+    """How `sampled_tokens` are drawn: so many at each place, from softmax(logits / temperature)."""
+
+    count: int
+    temperature: float
+
+
 class Needs(NamedTuple):
     """What a run has to compute per step: token statistics of each model, and what is read from the reward head."""
 
@@ -122,7 +132,7 @@ class Needs(NamedTuple):
 
 def _statistics_of(whose: str) -> tuple[str, ...]:
     if whose == "policy":
-        return ONE_MODEL + WITH_REFERENCE + tuple(FULL_VOCABULARY)
+        return (*ONE_MODEL, *WITH_REFERENCE, *FULL_VOCABULARY, "sampled_token_logps")
     return ("logps", "token_logps", "token_values") if whose == "behaviour" else ONE_MODEL
 
 
@@ -188,6 +198,8 @@ def needs_of(names: Iterable[str]) -> Needs:
             frozen.setdefault(parsed.whose, set()).add(statistic)
         elif parsed.whose == "head":
             head.add(statistic)
+        elif parsed.statistic == "sampled_tokens":
+            policy.add("sampled_token_logps")
     return Needs(frozenset(policy), {k: frozenset(v) for k, v in frozen.items()}, frozenset(head))
 
 
@@ -220,6 +232,7 @@ def compute(
     *,
     chunk_size: int | None = None,
     temperature: float = 1.0,
+    draws: Draws | None = None,
 ) -> dict[str, Array]:
     """Every statistic of `needs` on a batch: {"policy_token_logps": [B, S, T], ..., "rewards": [B, S]}, side by side.
 
@@ -250,9 +263,23 @@ def compute(
     if pairwise and reference[0] is None:
         other, other_params = frozen["reference"]
         reference = (completion_hidden(other, other_params, batch)[1], other.head(other_params))
-    if needs.policy:
+    if "sampled_token_logps" in needs.policy:
+        if draws is None:
+            raise ValueError(
+                "sampled tokens are asked for, and this run draws none (config.draws of a fine-tuning run)"
+            )
+        # A number per row, and not per batch, so that micro-batches draw what the whole would have drawn.
+        seeds = batch.get("seeds", batch["ids"])
+        uniforms = jax.vmap(
+            lambda seed: jax.random.uniform(jax.random.key(seed), (*batch["mask"].shape[1:], draws.count))
+        )(seeds)
+        out["sampled_tokens"], out["policy_sampled_token_logps"] = vocabulary_walk.sampled_statistics(
+            completions, model.head(params), uniforms, batch["mask"], draw_temperature=draws.temperature,
+            chunk_size=chunk_size, logit_softcap=model.config.logit_softcap, temperature=temperature,
+        )  # fmt: skip
+    if of_places := sorted(needs.policy - {"sampled_token_logps"}):
         scored = score(
-            sorted(needs.policy),
+            of_places,
             completions,
             model.head(params),
             reference_hidden=reference[0],
@@ -293,6 +320,10 @@ def deliver(name: str, sides: tuple[str, ...], computed: Mapping[str, Array], ba
     if parsed.statistic in TOKEN_COLUMNS:
         column = side(batch[parsed.statistic])
         return jnp.where(side(batch["mask"]), column, jnp.zeros((), column.dtype))
+    if parsed.statistic == "sampled_tokens":
+        return side(computed["sampled_tokens"])
+    if parsed.statistic == "tokens":
+        return side(batch["targets"])
     if parsed.whose == "batch":
         mask = side(batch["mask"])
         return mask if parsed.statistic == "mask" else mask.sum(axis=-1, dtype=jnp.int32)

@@ -241,6 +241,117 @@ def _walk_backward(plan: _Plan, residuals, cotangents):
 _walk.defvjp(_walk_forward, _walk_backward)
 
 
+# --- tokens drawn from the distributions ------------------------------------------------------------------------------
+
+
+def _normalisers(hidden: Array, head: Array, plan: _Plan) -> Array:
+    return _softmax_sums(hidden, head, None, None, jnp.zeros(hidden.shape[0], jnp.int32), None, plan)[1]
+
+
+def _draw(hidden: Array, head: Array, uniforms: Array, plan: _Plan) -> Array:
+    """Inversion of the running mass: the number of tokens whose mass, with all before them, stays below the number."""
+    lse, vocabulary = _normalisers(hidden, head, plan), head.shape[0]
+
+    def body(carry, index):
+        mass, drawn = carry
+        start, ids = _bounds(plan, vocabulary, index)
+        fresh = ids >= index * plan.chunk
+        z, _ = _logits(hidden, head, start, fresh, plan)
+        running = mass[:, None] + jnp.cumsum(jnp.exp(z - lse[:, None]), axis=1)
+        passed = jax.vmap(functools.partial(jnp.searchsorted, side="right"))(running, uniforms)
+        # What a chunk shares with its predecessor stands first in it, without mass, and is not counted again.
+        stale = plan.chunk - fresh.sum()
+        return (running[:, -1], drawn + jnp.maximum(passed - stale, 0)), None
+
+    init = (jnp.zeros_like(lse), jnp.zeros(uniforms.shape, jnp.int32))
+    (_, drawn), _ = lax.scan(body, init, jnp.arange(-(-vocabulary // plan.chunk)))
+    return jnp.minimum(drawn, vocabulary - 1)  # the masses can add up to a little less than 1
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _logps_of(hidden, head, drawn, plan: _Plan):
+    return _logps_of_forward(hidden, head, drawn, plan)[0]
+
+
+def _logps_of_forward(hidden, head, drawn, plan: _Plan):
+    lse = _normalisers(hidden, head, plan)
+
+    def body(logits, index):
+        start, ids = _bounds(plan, head.shape[0], index)
+        z, _ = _logits(hidden, head, start, ids >= index * plan.chunk, plan)
+        hit = drawn // plan.chunk == index
+        picked = jnp.take_along_axis(z, jnp.clip(drawn - start, 0, plan.chunk - 1), axis=1)
+        return logits + jnp.where(hit, picked, 0.0), None
+
+    zeros = jnp.zeros(drawn.shape, jnp.float32)
+    logits, _ = lax.scan(body, zeros, jnp.arange(-(-head.shape[0] // plan.chunk)))
+    return logits - lse[:, None], (hidden, head, drawn, lse)
+
+
+def _logps_of_backward(plan: _Plan, residuals, cotangent):
+    hidden, head, drawn, lse = residuals
+    total = cotangent.sum(axis=1, keepdims=True)
+    rows = jnp.arange(hidden.shape[0])[:, None]
+
+    def body(carry, index):
+        d_hidden, d_head = carry
+        start, ids = _bounds(plan, head.shape[0], index)
+        fresh = ids >= index * plan.chunk
+        z, slope = _logits(hidden, head, start, fresh, plan)
+        hit = jnp.where(drawn // plan.chunk == index, cotangent, 0.0)
+        own = jnp.zeros_like(z).at[rows, jnp.clip(drawn - start, 0, plan.chunk - 1)].add(hit)
+        dz = jnp.where(fresh, (own - jnp.exp(z - lse[:, None]) * total) * slope, 0.0).astype(hidden.dtype)
+        piece = lax.dynamic_slice_in_dim(head, start, plan.chunk)
+        d_hidden += lax.dot_general(dz, piece, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+        d_rows = lax.dot_general(dz, hidden, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+        d_rows += lax.dynamic_slice_in_dim(d_head, start, plan.chunk)
+        return (d_hidden, lax.dynamic_update_slice_in_dim(d_head, d_rows, start, 0)), None
+
+    init = (jnp.zeros(hidden.shape, jnp.float32), jnp.zeros(head.shape, jnp.float32))
+    (d_hidden, d_head), _ = lax.scan(body, init, jnp.arange(-(-head.shape[0] // plan.chunk)))
+    return d_hidden.astype(hidden.dtype), d_head.astype(head.dtype), None
+
+
+_logps_of.defvjp(_logps_of_forward, _logps_of_backward)
+
+
+def sampled_statistics(
+    hidden: Array,
+    head: Array,
+    uniforms: Array,
+    mask: Array,
+    *,
+    draw_temperature: float = 1.0,
+    chunk_size: int | None = None,
+    logit_softcap: float | None = None,
+    temperature: float = 1.0,
+) -> tuple[Array, Array]:
+    """K tokens drawn at each position from softmax(logits / draw_temperature), and their log-probs at `temperature`.
+
+    Shapes: hidden [..., D], head [V, D], mask bool [...], uniforms in [0, 1) [..., K]. Returns (tokens int32 [..., K],
+    log-probs float32 [..., K]), 0 behind the mask. The draw is not differentiated; the log-probs are, with respect to
+    hidden and head. A token is the place where the running mass of the vocabulary passes its uniform number, so that
+    one walk serves all K: memory is O(positions * (chunk + K)). Float32 sums put tokens of a mass below about 1e-7 out
+    of reach. ValueError for a temperature that is not above 0.
+    """
+    for name, value in (("draw_temperature", draw_temperature), ("temperature", temperature)):
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, got {value}")
+    kept = jnp.where(mask[..., None], hidden, 0).reshape(-1, hidden.shape[-1])
+    chunk = min(chunk_size or default_chunk(kept.shape[0], head.shape[0]), head.shape[0])
+    plan = _Plan((), chunk, logit_softcap, temperature)
+    numbers = uniforms.reshape(-1, uniforms.shape[-1])
+    drawn = _draw(
+        lax.stop_gradient(kept), lax.stop_gradient(head), numbers, plan._replace(temperature=draw_temperature)
+    )
+    logps = _logps_of(kept, head, drawn, plan)
+    shape, inside = uniforms.shape, mask[..., None]
+    return jnp.where(inside, drawn.reshape(shape), 0), jnp.where(inside, logps.reshape(shape), 0.0)
+
+
+# --- the statistics by name -------------------------------------------------------------------------------------------
+
+
 def token_statistics(
     names: Iterable[str],
     hidden: Array,

@@ -30,6 +30,7 @@ from ml_collections import ConfigDict, config_flags
 
 import alignment.losses
 import alignment.metrics
+import alignment.policy_gradients
 from alignment import objective, statistics
 from alignment.data import pipeline
 from alignment.models import decoder, hugging_face
@@ -178,7 +179,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- objective
     columns = (*data.columns, *(("token_rewards",) if any(config.data.revision_prompts.values()) else ()))
-    terms = objective.bind(config.objective.to_dict(), alignment.losses, "objective", data.sides, columns)
+    kernels = objective.union(alignment.losses, alignment.policy_gradients)
+    terms = objective.bind(config.objective.to_dict(), kernels, "objective", data.sides, columns)
     metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, columns)
     names = objective.names_of((*terms, *metrics)) + diagnostics.names_of(config.diagnostics)
     needs = statistics.needs_of(names)
@@ -221,7 +223,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- optimizer and step
     tx, rate = optimizer.make(config.optimizer, config.training.steps)
-    losses = step.make_losses(model, frozen_models, terms, metrics, data.sides, **scoring)
+    draws = statistics.Draws(config.draws.count, config.draws.temperature)
+    losses = step.make_losses(model, frozen_models, terms, metrics, data.sides, draws=draws, **scoring)
     if config.training.gradient == "pairwise_normalized":
         gradient = side_gradients.make_gradient(model, frozen_models, terms, metrics, data.sides, **scoring)
         make_step = functools.partial(step.make_update, gradient)
@@ -240,6 +243,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             data.sides,
             tx,
             accumulate=config.training.accumulate,
+            draws_from_rng="sampled_token_logps" in needs.policy,
             reference_every=config.reference.update_every,
             reference_weight=config.reference.update_weight,
         ),
