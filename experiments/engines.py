@@ -20,7 +20,8 @@ from alignment.policy_gradients import nlpo_top_p, rlgf_roll_in_lengths
 from alignment.training import mesh, rollouts
 from experiments import from_config
 
-ITERATION = ("roll_in_lengths", "coins", "iterations")
+ENGINE = "rollout.engine"  # what its memory is called, beside those of the methods
+_OF_ROLL_INS = ("roll_in_lengths", "coins", "iterations")
 
 
 def make(config: ConfigDict, model, tokenizer) -> rollouts.EngineWithMemory:
@@ -168,7 +169,7 @@ def _with_guide(config, model, tokenizer, guide, beta, guide_rolls_in) -> rollou
     def update(memory, params):
         return memory | {"iteration": memory["iteration"] + 1}
 
-    return rollouts.EngineWithMemory(init, draw, update, ITERATION)
+    return rollouts.EngineWithMemory(init, draw, update, _OF_ROLL_INS)
 
 
 def ppo_plus_plus(config: ConfigDict, model, tokenizer, *, guide: str = "", beta: float = 0.8):
