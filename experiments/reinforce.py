@@ -108,6 +108,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         raise ValueError("config.value.model: no term of the objective trains a value head")
     if settings.strata and "strata" not in read:
         raise ValueError("config.rollout.strata: no kernel of this run asks for strata")
+    if settings.recycle and {"prompt_ids", "drifts"} & set(read):
+        raise ValueError("config.rollout.recycle: a kernel of this run remembers prompts, and these come only once")
     with_values, with_drifts = any(n.endswith("token_values") for n in read), "drifts" in read
     models = needs.models | scored.models
 

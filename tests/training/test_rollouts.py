@@ -111,6 +111,9 @@ def test_demonstrations_take_the_last_places_of_each_group(params):
         np.testing.assert_array_equal(got.tokens[before], rollout.tokens[before])
         assert not shown[before].any()
     rollouts.check(got, len(PROMPTS), GROUP, TIME)
+    some, shown = rollouts.with_demonstrations(rollout, [[4, END], None, None, [7, END], None, [8, END]], GROUP, 2)
+    assert shown.any(axis=1).tolist() == [False, True, False, False, False, True, False, False, True]
+    np.testing.assert_array_equal(some.tokens[~shown.any(axis=1)], rollout.tokens[~shown.any(axis=1)])
     for count in (0, GROUP):
         with pytest.raises(ValueError, match="leaves nothing that was sampled"):
             rollouts.with_demonstrations(rollout, demonstrations, GROUP, count)
