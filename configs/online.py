@@ -52,7 +52,8 @@ def base() -> ConfigDict:
     config.rollout.critique = ""  # package.module:function (prompt, completion, record) -> [(start, end, 1 or -1)], the
     # good and bad stretches of a completion in characters, for kernels with `span_labels`
     config.rollout.recycle = ""  # package.module:function (prompts, records, completions of each, rewards, rng) ->
-    # (prompt, record) of new tasks, which take the last `recycled` of the iteration's prompts
+    # (prompt, record) of new tasks, which take the last `recycled` of the iteration's prompts; those that are too long
+    # are passed over
     config.rollout.recycled = 0
     config.rollout.strata = ""  # package.module:function (prompt, completion, record) -> int, for kernels with `strata`
 
@@ -113,6 +114,13 @@ def after_warm_up(shaping: dict, advantages: dict, objective: dict, metrics: dic
     config.optimizer.learning_rate = 1e-4
     config.optimizer.schedule = "constant"
     config.optimizer.warmup_steps = 5
+    return config
+
+
+def on_task(config: ConfigDict, task: str) -> ConfigDict:
+    """The same method on another generated task, its warm-up included."""
+    config.data.source = config.before.data.source = f"task:{task}"
+    config.rewards = ConfigDict({task: {"weight": 1.0}})
     return config
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from alignment.data import formats, rows
+from alignment.data import corpus, formats, rows
 from alignment.rewards import tasks
 from experiments.from_config import say
 
@@ -39,6 +39,8 @@ def load(config: ConfigDict, tokenizer) -> tuple[list[Prompt], list[Prompt]]:
         if name := task_of(source):
             records = tasks.generate(name, size, config.seed, split, data.difficulty)
             return [(r["prompt"], r, f"{source}/{split}:{i}") for i, r in enumerate(records)]
+        if source == "corpus":
+            return [(p, {}, f"corpus/{split}:{i}") for i, p in enumerate(corpus.prompts(split)[:size])]
         examples = formats.read(source, "prompts", columns=dict(data.columns))
         return [(e.prompt, e.record, e.where) for e in examples]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -161,8 +162,9 @@ def recycled(
     """At most `count` new prompts made from scored completions; those that do not fit are left out."""
     groups = [list(texts[i : i + rewards.shape[1]]) for i in range(0, len(texts), rewards.shape[1])]
     numbers = np.random.default_rng(np.asarray(jax.random.key_data(rng)).tolist())
+    offered = recycle([p.prompt for p in prompts], [p.record for p in prompts], groups, rewards, numbers)
     made = []
-    for text, record in recycle([p.prompt for p in prompts], [p.record for p in prompts], groups, rewards, numbers):
+    for text, record in itertools.islice(offered, 4 * count):  # they may never end, and never fit
         ids = rows.encode_prompt(text, tokenizer)
         if len(ids) <= config.data.prompt_length and len(made) < count:
             made.append(Prompt(_RECYCLED + len(made), text, ids, record))

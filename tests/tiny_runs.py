@@ -56,6 +56,7 @@ def shrink_online(config, iterations=3):
     """An online config with its sizes made tiny, and the stage before it."""
     for section, values in _SMALL_ONLINE.items():
         config[section].update(values)
+    config.rollout.recycled = min(config.rollout.recycled, 1)
     config.training.iterations = config.training.eval_every = config.checkpoints.every = iterations
     if config.before:
         shrunk = shrink(config.before, 3)
