@@ -5,9 +5,12 @@ Each takes (config, model, tokenizer) and, by keyword, what the config says in `
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import inspect
+import json
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +19,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alignment.decoding import guided, sampler
+from alignment.models import decoder
 from alignment.policy_gradients import nlpo_top_p, rlgf_roll_in_lengths
 from alignment.training import mesh, rollouts
 from experiments import from_config
@@ -122,6 +126,15 @@ def nlpo(
 # --- RLGF ------------------------------------------------------------------------------------------------------------
 
 
+def guide_params(directory: str, model, device_mesh) -> Any:
+    """Parameters of a finished run (its WORKDIR) or of a Hugging Face directory; a guide needs no value head, and may
+    have one."""
+    stored = Path(directory) / "result.json"
+    heads = json.loads(stored.read_text())["config"]["model"]["reward_heads"] if stored.is_file() else 0
+    of_guide = decoder.build(dataclasses.replace(model.config, reward_heads=heads))
+    return from_config.load_params("config.rollout.engine_settings.guide", directory, of_guide, device_mesh)
+
+
 def _with_guide(config, model, tokenizer, guide, beta, guide_rolls_in) -> rollouts.EngineWithMemory:
     """A roll-in policy writes whole completions, of which beginnings are kept, and the other policy goes on from there.
 
@@ -132,11 +145,7 @@ def _with_guide(config, model, tokenizer, guide, beta, guide_rolls_in) -> rollou
         if not 0 <= value <= 1:
             raise ValueError(f"the probability of a roll-in must lie in [0, 1], got {value}")
     settings = for_sampler(drawing(config, tokenizer)) | truncation(config)
-    frozen = None
-    if guide:
-        frozen = from_config.load_params(
-            "config.rollout.engine_settings.guide", guide, model, mesh.make_mesh(config.mesh)
-        )
+    frozen = guide_params(guide, model, mesh.make_mesh(config.mesh)) if guide else None
 
     def init(params):
         memory = {"iteration": jnp.zeros((), jnp.int32)}

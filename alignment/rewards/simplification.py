@@ -64,8 +64,9 @@ def kept_content(source: str, text: str) -> float:
 
 
 def reward(prompt: str, completion: str, record: Mapping[str, Any]) -> float:
-    """`Simplicity` with this classifier and content term, both of weight 1/2, in [0, 1]."""
+    """`Simplicity` with this classifier (0.3) and content term (0.7, so that no short word outweighs what it leaves
+    out), in [0, 1]."""
     return _SIMPLICITY(prompt, completion, record)
 
 
-_SIMPLICITY = Simplicity(log_odds, kept_content, simplicity_weight=0.5, content_weight=0.5)
+_SIMPLICITY = Simplicity(log_odds, kept_content, simplicity_weight=0.3, content_weight=0.7)

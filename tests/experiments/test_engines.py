@@ -1,5 +1,6 @@
 """Engines of `experiments.engines` on a tiny model: what they sample from, and what they say of it."""
 
+import dataclasses
 import types
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from alignment import statistics, token_sets
-from alignment.models import decoder
+from alignment.models import decoder, hugging_face
 from alignment.policy_gradients import aggrevated_mask, nlpo_token_logps, nlpo_top_p, ppo_plus_plus_mask
 from alignment.training import rollouts
 from configs import online
@@ -152,6 +153,18 @@ def test_d2lols_turns_after_tau_iterations(params):
         np.testing.assert_array_equal(got.tokens, expected.tokens)
         assert set(got.columns["iterations"]) == {iteration}
         memory = engine.update(memory, params[0])
+
+
+def test_a_guide_comes_from_a_directory_whether_or_not_the_policy_has_a_value_head(params, tmp_path):
+    hugging_face.save(tmp_path, MODEL.config, params[1])
+    with_head = decoder.build(dataclasses.replace(MODEL.config, reward_heads=1))
+    engine = engines.make(config("aggrevated", guide=str(tmp_path), beta=0.9), with_head, TOKENIZER)
+    memory = engine.init(params[0])
+    assert "guide" not in memory, "what does not change is not saved with every checkpoint"
+    got = engine.draw(memory, params[0], TOKENS, MASK, jax.random.key(7))
+    twin = made("aggrevated", beta=0.9)
+    expected = twin.draw(twin.init(params[1]), params[0], TOKENS, MASK, jax.random.key(7))
+    np.testing.assert_array_equal(got.tokens, expected.tokens)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,21 @@ def test_stopped_and_resumed_is_bit_identical_with_trackers_too(tmp_path, monkey
     assert final_state(config, tmp_path / "parts") == final_state(config, tmp_path / "whole")
 
 
+def test_an_engines_memory_is_part_of_what_is_resumed(tmp_path, monkeypatch):
+    """NLPO's older policy is renewed at iteration 2 and 4, and the run stopped between."""
+    config = tiny(5, checkpoints__every=10, training__minibatches=1, rollout__engine="experiments.engines:nlpo")
+    config.rollout.engine_settings = {"p": 0.5, "min_tokens": 3, "refresh_every": 2}
+    reinforce.run(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        seen = iter(range(1, 100))
+        patch.setattr(preemption.StopOnSignal, "requested", lambda self: next(seen) == 3)
+        with pytest.raises(SystemExit):
+            reinforce.run(config, tmp_path / "parts")
+    reinforce.run(config, tmp_path / "parts")
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+    assert final_state(config, tmp_path / "parts") == final_state(config, tmp_path / "whole")
+
+
 def test_reward_goes_up(tmp_path):
     """A model that knows nothing writes any byte; half of them are ASCII, and to write more of those is soon learnt."""
     config = tiny(20, "test_reinforce:share_of_ascii", training__eval_every=20, checkpoints__every=20)
