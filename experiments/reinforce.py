@@ -29,7 +29,7 @@ from alignment.rewards import runner
 from alignment.training import checkpoints, last_completions, mesh, optimizer, preemption, rollouts, step
 from alignment.training import logging as metrics_log
 from configs import common, online
-from experiments import curricula, finetune, from_config, prompt_sets, rolling_out
+from experiments import curriculum, finetune, from_config, prompt_sets, rolling_out
 from experiments.from_config import say
 
 # What a rollout brings along; estimators and the objective may name it.
@@ -83,7 +83,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         kernels, "advantages", ("advantages", "token_advantages"), [*names_before, *shaped],
     )  # fmt: skip
     estimators = (*shaping, *advantages)
-    curriculum = curricula.bind(config, estimators)
+    chooser = curriculum.bind(config, estimators)
     given = objective.columns_of(advantages)
     columns = [*names_before, *shaped, *given, *(["token_advantages"] if "advantages" in given else [])]
     terms = objective.bind(
@@ -97,7 +97,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     read = [*estimated, *objective.names_of((*terms, *metrics))]
     needs = statistics.needs_of(objective.names_of((*terms, *metrics)))
     scored = statistics.needs_of([n for n in estimated if not n.startswith("behaviour_")])
-    values_chosen = "prompt_values" in curriculum.names("choose")
+    values_chosen = "prompt_values" in chooser.names("choose")
     if (needs.head or values_chosen) and not (config.model.reward_heads or separate):
         raise ValueError("config.model.reward_heads: the run reads a value head; set it to 1")
     if separate and not needs.head:
@@ -138,7 +138,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": settings.temperature}
     losses = step.make_losses(model, frozen_models, terms, metrics, statistics.EACH, **scoring)
     memory = objective.initial_states(terms) | objective.initial_states([e.term for e in estimators])
-    memory |= curricula.shapes(curriculum, num_prompts)
+    memory |= curriculum.shapes(chooser, num_prompts)
     if with_drifts:
         memory["last_completions"] = last_completions.init(num_prompts, config.data.completion_length)
     train_state, abstract, shardings = from_config.initial_state(params, moving, tx, memory, config.seed, device_mesh)
@@ -195,7 +195,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     def place(memory):
         return jax.device_put(memory, mesh.replicated(device_mesh))
 
-    hooks = curricula.hooks(curriculum, config, model, tokenizer, train, rolling.roll_out, place)
+    hooks = curriculum.hooks(chooser, config, model, tokenizer, train, rolling.roll_out, place)
 
     @jax.jit
     def logps_now(params, batch):
