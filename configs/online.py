@@ -57,7 +57,7 @@ def base() -> ConfigDict:
     config.rollout.recycled = 0
     config.rollout.strata = ""  # package.module:function (prompt, completion, record) -> int, for kernels with `strata`
 
-    # {name of alignment.training.curricula: hyperparameters}: which prompts, and how many rollouts each; empty: in turn
+    # Which prompts, and how many rollouts each: {name of alignment.training.curriculum: its settings}; empty: in turn
     config.curriculum = ConfigDict()
 
     config.value = ConfigDict()  # for objectives that read values

@@ -29,7 +29,7 @@ from alignment.rewards import runner
 from alignment.training import checkpoints, last_completions, mesh, optimizer, preemption, rollouts, step
 from alignment.training import logging as metrics_log
 from configs import common, online
-from experiments import curricula, engines, finetune, from_config, prompt_sets, rolling_out
+from experiments import curriculum, engines, finetune, from_config, prompt_sets, rolling_out
 from experiments.engines import ENGINE
 from experiments.from_config import say
 
@@ -87,7 +87,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         kernels, "advantages", ("advantages", "token_advantages"), [*names_before, *shaped],
     )  # fmt: skip
     estimators = (*shaping, *advantages)
-    curriculum = curricula.bind(config, estimators)
+    chooser = curriculum.bind(config, estimators)
     given = objective.columns_of(advantages)
     columns = [*names_before, *shaped, *given, *(["token_advantages"] if "advantages" in given else [])]
     terms = objective.bind(
@@ -101,7 +101,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     read = [*estimated, *objective.names_of((*terms, *metrics))]
     needs = statistics.needs_of(objective.names_of((*terms, *metrics)))
     scored = statistics.needs_of([n for n in estimated if not n.startswith("behaviour_")])
-    values_chosen = "prompt_values" in curriculum.names("choose")
+    values_chosen = "prompt_values" in chooser.names("choose")
     if (needs.head or values_chosen) and not (config.model.reward_heads or separate):
         raise ValueError("config.model.reward_heads: the run reads a value head; set it to 1")
     if separate and not needs.head:
@@ -143,7 +143,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": settings.temperature}
     losses = step.make_losses(model, frozen_models, terms, metrics, statistics.EACH, **scoring)
     methods = objective.initial_states(terms) | objective.initial_states([e.term for e in estimators])
-    methods |= curricula.shapes(curriculum, num_prompts)
+    methods |= curriculum.shapes(chooser, num_prompts)
     if with_drifts:
         methods["last_completions"] = last_completions.init(num_prompts, config.data.completion_length)
 
@@ -205,7 +205,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     def place(memory):
         return jax.device_put(memory, mesh.replicated(device_mesh))
 
-    hooks = curricula.hooks(curriculum, config, model, tokenizer, train, rolling.roll_out, place)
+    hooks = curriculum.hooks(chooser, config, model, tokenizer, train, rolling.roll_out, place)
 
     @jax.jit
     def logps_now(params, batch):

@@ -177,9 +177,10 @@ def to_rows(
 def join(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Several batches of rows as one; the groups of different batches stay apart."""
     out = {key: np.concatenate([b[key] for b in batches]) for key in batches[0]}
-    starts = np.cumsum([0, *(1 + b["group_ids"].max(initial=-1) for b in batches[:-1])])
-    out["group_ids"] = np.concatenate([b["group_ids"] + s for b, s in zip(batches, starts, strict=True)])
-    out["group_ids"] = out["group_ids"].astype(np.int32)
+    # Numbered by its first row, as in `to_rows`.
+    which = [(number, group) for number, b in enumerate(batches) for group in b["group_ids"][:, 0]]
+    _, first, inverse = np.unique(np.array(which), axis=0, return_index=True, return_inverse=True)
+    out["group_ids"] = np.broadcast_to(first[inverse.reshape(-1), None], out["group_ids"].shape).astype(np.int32)
     return out
 
 

@@ -1,4 +1,4 @@
-"""The curriculum that a config names, with what its functions ask for; `alignment.training.curricula` has the rules."""
+"""The curriculum that a config names, given what its functions ask for (`alignment.training.curriculum`)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alignment import objective, statistics
-from alignment.training import curricula, rollouts
 from alignment.training import prompts as prompt_passes
-from alignment.training.curricula import Curriculum
+from alignment.training import rollouts
+from alignment.training.curriculum import CURRICULA, Curriculum, in_turn
 from experiments import prompt_sets
 from experiments.from_config import say
 from experiments.prompt_sets import Prompt
@@ -50,17 +50,16 @@ def bind(config: ConfigDict, estimators: Iterable[objective.Estimator]) -> Bound
     """The curriculum of `config.curriculum`, prompts in turn if there is none; ValueError that names the wrong key."""
     settings = config.curriculum.to_dict()
     if not settings:
-        return Bound("", curricula.in_turn, {})
+        return Bound("", in_turn, {})
     if len(settings) > 1:
         raise ValueError(f"config.curriculum: one at a time, got {' and '.join(sorted(settings))}")
     ((name, hyperparameters),) = settings.items()
-    known = curricula.CURRICULA
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)
+    if name not in CURRICULA:
+        near = difflib.get_close_matches(name, CURRICULA, n=3, cutoff=0.5) or sorted(CURRICULA)
         raise ValueError(f"config.curriculum.{name}: no such curriculum; nearest: {', '.join(near)}")
     if config.rollout.dynamic_sampling:
         raise ValueError("config.rollout.dynamic_sampling: draws prompts by itself; leave config.curriculum empty")
-    found, hyperparameters = known[name], hyperparameters or {}
+    found, hyperparameters = CURRICULA[name], hyperparameters or {}
     functions = [function for function in found if function]
     allowed = {key for function in functions for key in statistics.hyperparameters_of(function)}
     if unknown := sorted(set(hyperparameters) - allowed):
