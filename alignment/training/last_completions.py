@@ -36,6 +36,6 @@ def remember(state: LastCompletions, prompt_ids: np.ndarray, rollout: Rollout, v
     last = {int(prompt): row for row, prompt in enumerate(prompt_ids) if valid[row]}
     places, rows = np.array(list(last), np.int64), np.array(list(last.values()), np.int64)
     new = LastCompletions(*(np.array(x) for x in state))
-    for kept, given in zip(new, rollout, strict=True):
+    for kept, given in zip(new, rollout[:3], strict=True):
         kept[places] = np.asarray(given)[rows]
     return new
