@@ -164,6 +164,8 @@ def _sample(
 
 def _check(model, prompts, prompt_mask, max_new_tokens, group_size, temperature, top_k, top_p, min_p, eos_ids, pad_id):
     vocabulary = model.config.vocab_size
+    if not model.config.causal:
+        raise ValueError("token by token samples only a causal model; a bidirectional one is for decoding.unmasking")
     if prompts.ndim != 2 or prompts.shape != prompt_mask.shape:
         raise ValueError(
             f"prompts and prompt_mask must share one shape [B, P], got {prompts.shape}, {prompt_mask.shape}"
