@@ -16,6 +16,7 @@ def get_config():
             "kl_k3": {"weight": 0.01, "reduction": "sequence_mean"},
         },
     )
+    config.before.data.accuracy = 0.1  # a model that is mostly wrong: half of the groups have no right response
     config.inpainting.largest_replaced = 0.5
     # An answer of five digits is a short trace: single digits are given, not chunks of five to ten tokens.
     config.inpainting.smallest_chunk = config.inpainting.largest_chunk = 1

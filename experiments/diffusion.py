@@ -280,13 +280,14 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         for first in range(0, len(held_out), settings.prompts):
             part = held_out[first : first + settings.prompts]
             filled = [*part, *[part[0]] * (settings.prompts - len(part))]  # one shape, one compilation
-            drawn = respond(params, filled, jax.random.key(7), count, config.evaluation.temperature)
+            key = jax.random.fold_in(jax.random.key(7), first)
+            drawn = respond(params, filled, key, count, config.evaluation.temperature)
             got, _, texts = rewards_of(filled, drawn, count)
             values.append(got[: len(part)])
             if not from_samples:
                 batch = to_batch(filled, demonstrations(filled), None, None)
                 batch["valid"] &= (np.arange(len(filled)) < len(part))[:, None]
-                rows = hide(params, frozen_params, mesh.put_batch(device_mesh, batch), jax.random.key(8))
+                rows = hide(params, frozen_params, mesh.put_batch(device_mesh, batch), key)
                 for key, value in zip(("sum", "weight"), evaluation(params, frozen_params, method_state, rows),
                                       strict=True):  # fmt: skip
                     sums[key] = jax.tree.map(jnp.add, sums[key], value) if key in sums else value

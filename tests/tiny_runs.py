@@ -63,6 +63,19 @@ def shrink_online(config, iterations=3):
     return config
 
 
+def shrink_diffusion(config, iterations=3):
+    """A config of masked diffusion with its sizes made tiny, and the stage before it."""
+    for stage in [config, config.before] if config.before else [config]:
+        for section, values in _SMALL_ONLINE.items():
+            if section in stage:
+                stage[section].update({k: v for k, v in values.items() if k in stage[section]})
+        if stage.rollout.responses == "demonstrations":
+            stage.rollout.group_size = 1
+        stage.masking.samples = min(stage.masking.samples, 3)
+        stage.training.iterations = stage.training.eval_every = stage.checkpoints.every = iterations
+    return config
+
+
 def dpo(steps=3, objective=None, metrics=None):
     """DPO from scratch, without the stage of supervised fine-tuning."""
     config = shrink(common.base(), steps)
