@@ -8,9 +8,10 @@ import pytest
 import tiny_runs
 
 from alignment.training.logging import read_metrics
-from configs import common, online
+from configs import common, evolution, online
 from configs import diffusion as diffusion_config
-from experiments import diffusion, finetune, reinforce
+from configs import flow as flow_config
+from experiments import diffusion, evolve, finetune, flow, reinforce
 
 CONFIGS = sorted(
     p.stem for p in (tiny_runs.ROOT / "configs").glob("*.py") if "def get_config(" in p.read_text(encoding="utf-8")
@@ -26,6 +27,8 @@ SCRIPTS = {
     "finetune": (common.base, common.FREE, common.check_numbers),
     "reinforce": (online.base, online.FREE, online.check_numbers),
     "diffusion": (diffusion_config.base, diffusion_config.FREE, diffusion_config.check_numbers),
+    "flow": (flow_config.base, flow_config.FREE, flow_config.check_numbers),
+    "evolve": (evolution.base, evolution.FREE, evolution.check_numbers),
 }
 
 
@@ -74,6 +77,16 @@ def test_diffusion_runs(name, tmp_path, monkeypatch):
             assert all(v is not None and math.isfinite(v) for k, v in row.items() if k != "split"), row
         assert any(r["grad_norm"] > 0 for r in train) and all(r["skipped"] == 0 for r in train)
         assert [r["step"] for r in rows if r["split"] == "eval"] == [0, 3]
+
+
+@pytest.mark.parametrize("name", [n for n in CONFIGS if script_of(n) in ("flow", "evolve")])
+def test_toy_runs(name, tmp_path):
+    config = tiny_runs.shrink_toy(importlib.import_module(f"configs.{name}").get_config())
+    result = {"flow": flow, "evolve": evolve}[script_of(name)].run(config, tmp_path)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [r["step"] for r in rows if r["split"] == "train"] == [1, 2, 3]
+    assert all(v is not None and math.isfinite(v) for r in rows for k, v in r.items() if k != "split"), rows
+    assert (tmp_path / "result.json").is_file() and result["steps"] == 3
 
 
 @configs_of("finetune")
