@@ -102,6 +102,8 @@ def _dummy(name: str) -> jax.ShapeDtypeStruct:
     shape: tuple[int, ...] = (batch,)
     if parsed.side == "responses" or name == "labels":
         shape += (responses,)
+    if parsed.statistic == "elbo_terms":
+        shape += (1,)
     if parsed.statistic in ("mask", *statistics.TOKEN_COLUMNS) or parsed.statistic.startswith(
         ("token", "sampled_token")
     ):

@@ -15,6 +15,9 @@ A kernel (a loss or a metric) asks for what it needs by the names of its argumen
               `token_forward_kls`   [B, T]  KL(reference || policy) over the whole vocabulary, in nats
               `sampled_token_logps` [B, T, K] log-probability of the tokens `sampled_tokens`, see below
               or a name of `FULL_VOCABULARY` below, [B, T]; the last four kinds belong to `policy` only
+              `elbo_terms`          [B, 1]  of a masked diffusion model, in place of a log-prob: a term of the bound of
+                                    the likelihood, from the one masking of the row (`mdlm_elbo_terms`); of `behaviour`
+                                    and of frozen models too
 
 * something known from the batch, `[SIDE_]mask` [B, T] bool, `[SIDE_]lengths` [B] int32;
 * `[SIDE_]tokens` [B, T] int32, the completion's own; `[SIDE_]sampled_tokens` [B, T, K] int32, K others that the policy
@@ -55,13 +58,15 @@ from jax import lax
 
 from alignment import vocabulary_walk
 from alignment.models import heads
+from alignment.policy_gradients.masked_diffusion import mdlm_elbo_terms
 from alignment.vocabulary_walk import FULL_VOCABULARY, WITH_REFERENCE, pairwise_names, token_statistics
 
 Array = jax.Array
 
 WHOSE = ("policy", "reference", "teacher", "behaviour")
 SIDES = ("chosen", "rejected", "responses", "forget", "retain", "gold", "mismatched")
-ONE_MODEL = ("logps", *vocabulary_walk.ONE_MODEL)
+ONE_MODEL = ("logps", "elbo_terms", *vocabulary_walk.ONE_MODEL)
+OF_TOKEN_LOGPS = ("logps", "elbo_terms")  # what is made of the log-probs of the tokens
 EACH = ("each completion",)  # as the sides of data whose completions are examples of their own
 HEAD = ("rewards", "token_scores", "token_values", "prompt_values")
 TOKEN_COLUMNS = {
@@ -100,6 +105,7 @@ LABELS = {
     "desirable": "[B] bool, whether the completion is a wanted one",
     "drifts": "[B] how far the policy has moved since the last completion of the prompt was sampled; 0 for the first",
     "sampling_weights": "[B] how readily the completion is drawn when a rollout is resampled for training",
+    "times": "[B] share of the response that is hidden from a masked diffusion model, in expectation",
     "valid": "[B] bool, False for rows that only pad the batch; every batch has it",
 }
 
@@ -136,7 +142,7 @@ class Needs(NamedTuple):
 def _statistics_of(whose: str) -> tuple[str, ...]:
     if whose == "policy":
         return (*ONE_MODEL, *WITH_REFERENCE, *FULL_VOCABULARY, "sampled_token_logps")
-    return ("logps", "token_logps", "token_values") if whose == "behaviour" else ONE_MODEL
+    return ("logps", "token_logps", "elbo_terms", "token_values") if whose == "behaviour" else ONE_MODEL
 
 
 def known_names() -> list[str]:
@@ -194,7 +200,7 @@ def needs_of(names: Iterable[str]) -> Needs:
     frozen: dict[str, set[str]] = {}
     head: set[str] = set()
     for parsed in map(parse, names):
-        statistic = "token_logps" if parsed.statistic == "logps" else parsed.statistic
+        statistic = "token_logps" if parsed.statistic in OF_TOKEN_LOGPS else parsed.statistic
         if parsed.whose == "policy":
             policy.add(statistic)
         elif parsed.whose in ("reference", "teacher"):
@@ -335,9 +341,12 @@ def deliver(name: str, sides: tuple[str, ...], computed: Mapping[str, Array], ba
     if parsed.whose == "batch":
         mask = side(batch["mask"])
         return mask if parsed.statistic == "mask" else mask.sum(axis=-1, dtype=jnp.int32)
-    statistic = "token_logps" if parsed.statistic == "logps" else parsed.statistic
+    statistic = "token_logps" if parsed.statistic in OF_TOKEN_LOGPS else parsed.statistic
     key = f"{parsed.whose}_{statistic}"
     values = side(computed[key] if key in computed else batch[key])
+    if parsed.statistic == "elbo_terms":
+        mask, times = side(batch["mask"]), side(batch["times"])
+        return mdlm_elbo_terms(values[..., None, :], mask[..., None, :], times[..., None])
     return values.sum(axis=-1) if parsed.statistic == "logps" else values
 
 
@@ -353,6 +362,8 @@ def check_available(name: str, sides: tuple[str, ...], columns: Iterable[str], k
             there = ", ".join(columns) or "none"
             raise ValueError(f"kernel {kernel!r} needs the column {name!r}; the data set has: {there}")
         return
+    if parsed.statistic == "elbo_terms" and "times" not in columns:
+        raise ValueError(f"kernel {kernel!r} needs {name!r}, which experiments.diffusion alone gives: no masking here")
     stored = "behaviour_token_values" if parsed.statistic == "token_values" else "behaviour_token_logps"
     if parsed.whose == "behaviour" and stored not in columns:
         what = "values" if parsed.statistic == "token_values" else "log-probs"

@@ -63,8 +63,11 @@ def store_result(config: ConfigDict, workdir: Path, result: Mapping[str, Any]) -
     temporary.replace(workdir / "result.json")
 
 
-def run_before(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """Runs the config this one starts from, or finds it finished, and returns its result."""
+def run_before(config: ConfigDict, workdir: Path, run_stage: Callable | None = None) -> dict[str, Any]:
+    """Runs the config this one starts from, or finds it finished, and returns its result.
+
+    `run_stage` is the `run` of the script that the config before belongs to, if that is another one.
+    """
     directory = before_directory(config, workdir)
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("w") as lock:  # runs that share a beginning: one does it, the others wait
@@ -72,7 +75,7 @@ def run_before(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             fcntl.flock(lock, fcntl.LOCK_EX)
         if jax.process_count() > 1:  # no process may look whether it is finished before the first holds the lock
             multihost_utils.sync_global_devices("before")
-        return run(config_before(config), directory)
+        return (run_stage or run)(config_before(config), directory)
 
 
 def before_directory(config: ConfigDict, workdir: Path) -> Path:

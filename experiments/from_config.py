@@ -201,11 +201,12 @@ def stored_tables(
     return tables
 
 
-def build_model(config: ConfigDict, vocab_size: int) -> tuple[decoder.Model, dict | None]:
+def build_model(config: ConfigDict, vocab_size: int, *, causal: bool = True) -> tuple[decoder.Model, dict | None]:
     """The model, and its parameters on the host if they come from a Hugging Face directory."""
     settings, data = config.model, config.data
     context = data.packed_length if data.get("packed") else data.prompt_length + data.completion_length
     run_time = {"dtype": settings.dtype, "remat": settings.remat, "reward_heads": settings.reward_heads}
+    run_time["causal"] = causal
     if settings.hugging_face:
         loaded, params = hugging_face.load(settings.hugging_face, dtype="float32")
         if vocab_size > loaded.vocab_size:

@@ -64,6 +64,40 @@ def shrink_online(config, iterations=3):
     return config
 
 
+def shrink_diffusion(config, iterations=3):
+    """A config of masked diffusion with its sizes made tiny, and the stage before it."""
+    for stage in [config, config.before] if config.before else [config]:
+        for section, values in _SMALL_ONLINE.items():
+            if section in stage:
+                stage[section].update({k: v for k, v in values.items() if k in stage[section]})
+        if stage.rollout.responses == "demonstrations":
+            stage.rollout.group_size = 1
+        stage.masking.samples = min(stage.masking.samples, 3)
+        stage.training.iterations = stage.training.eval_every = stage.checkpoints.every = iterations
+    return config
+
+
+_SMALL_TOY = {
+    "model": {"hidden_size": 8, "num_layers": 1, "sampler_steps": 3},
+    "pretraining": {"steps": 1, "batch_size": 8},
+    "rollout": {"groups": 2, "group_size": 4, "draws": 2},
+    "objective": {"width": 4, "targets": 3},
+    "agent": {"updates": 3, "episodes": 2, "steps": 3, "epochs": 2},
+    "evolution": {"pairs": 2, "tasks": 2, "generations": 2},
+    "evaluation": {"tasks": 4, "learning_rates": (1.0,)},
+}
+
+
+def shrink_toy(config, steps=3):
+    """A config of `experiments.flow` or `experiments.evolve` with its sizes made tiny."""
+    for section, values in _SMALL_TOY.items():
+        if section in config:
+            config[section].update({k: v for k, v in values.items() if k in config[section]})
+    config.training.steps = config.training.eval_every = config.training.checkpoint_every = steps
+    config.training.log_every = 1
+    return config
+
+
 def dpo(steps=3, objective=None, metrics=None):
     """DPO from scratch, without the stage of supervised fine-tuning."""
     config = shrink(common.base(), steps)

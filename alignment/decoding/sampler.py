@@ -213,6 +213,8 @@ def check(
 ):
     """ValueError for what `sample` says that it refuses."""
     vocabulary = model_config.vocab_size
+    if not model_config.causal:
+        raise ValueError("token by token samples only a causal model; a bidirectional one is for decoding.unmasking")
     if prompts.ndim != 2 or prompts.shape != prompt_mask.shape:
         raise ValueError(
             f"prompts and prompt_mask must share one shape [B, P], got {prompts.shape}, {prompt_mask.shape}"
