@@ -82,9 +82,9 @@ def test_value_and_gradient_equal_log_softmax_written_out(seed, chunk, softcap, 
     (_, got), got_gradient = jax.value_and_grad(ours, (0, 1), has_aux=True)(hidden, head)
     (_, want), want_gradient = jax.value_and_grad(theirs, (0, 1), has_aux=True)(hidden, head)
     chex.assert_trees_all_close(got, want, atol=2e-5)
-    for ours, theirs in zip(got_gradient, want_gradient, strict=True):
+    for g, w in zip(got_gradient, want_gradient, strict=True):
         # Of the largest entry: a small one is what large ones of both signs leave, with their rounding errors.
-        chex.assert_trees_all_close(ours, theirs, atol=5e-5 * max(1.0, float(jnp.abs(theirs).max())))
+        chex.assert_trees_all_close(g, w, atol=5e-5 * max(1.0, float(jnp.abs(w).max())))
 
 
 def test_divergences_vanish_exactly_where_policy_equals_reference():
