@@ -33,7 +33,7 @@ def base() -> ConfigDict:
     config.evolution.pairs = 16  # of opposite perturbations per generation
     config.evolution.tasks = 16  # per candidate, the same for all of a generation
     config.evolution.sigma = 0.1
-    config.evolution.learning_rate = 0.3
+    config.evolution.learning_rate = 0.05
     config.evolution.generations = 20  # per step
 
     config.evaluation = ConfigDict()
