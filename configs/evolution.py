@@ -33,13 +33,13 @@ def base() -> ConfigDict:
     config.evolution.pairs = 16  # of opposite perturbations per generation
     config.evolution.tasks = 16  # per candidate, the same for all of a generation
     config.evolution.sigma = 0.1
-    config.evolution.learning_rate = 0.3
+    config.evolution.learning_rate = 0.05
     config.evolution.generations = 20  # per step
 
     config.evaluation = ConfigDict()
     config.evaluation.tasks = 512
     # Of the objectives it is compared with: of these learning rates, the best on other tasks is theirs.
-    config.evaluation.learning_rates = (0.3, 1.0, 3.0, 10.0)
+    config.evaluation.learning_rates = (1.0, 3.0, 10.0, 30.0)
 
     config.training = ConfigDict()
     config.training.steps = 20

@@ -11,4 +11,5 @@ from configs import evolution
 def get_config():
     config = evolution.base()
     config.objective.name = "ta_lpg"
+    config.evolution.learning_rate = 0.3
     return config

@@ -12,4 +12,6 @@ def get_config():
     config = evolution.base()
     config.objective.name = "lpo"
     config.task.name = "grid"
+    config.agent.updates = 8
+    config.agent.learning_rate = 10.0
     return config

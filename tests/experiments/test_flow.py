@@ -44,7 +44,7 @@ def test_stopped_and_resumed_is_bit_identical_before_and_after_pre_training_ends
 
 
 def test_the_sampler_follows_the_velocity_field():
-    """v = x - c pulls the points of noise a known part of the way to c: each step leaves 1 - 1/n of the distance."""
+    """v = x - c pulls points of noise a known part of the way to c: each step multiplies the distance by 1 - 1/n."""
     centre = np.array([1.0, -2.0], np.float32)
     params = [{"w": np.vstack([np.eye(2), np.zeros((8, 2))]).astype(np.float32), "b": -centre}]
     points = flow.sample(params, flow.jax.random.key(0), count=64, steps=4)
