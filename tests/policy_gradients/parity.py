@@ -28,7 +28,8 @@ def draw(kind: str, seed: int = 0) -> dict[str, np.ndarray]:
         0 and +-10. Sums over a completion of the first, and exp of the second, stay within what float32 and every
         clip of a log-ratio (20) or of its mean (10) allow; the third leaves them all.
     empty: ordinary, but one completion has no token. holes: ordinary, with gaps, as tool calls leave them.
-    alone: ordinary, but every prompt has one completion. alike: ordinary, but a group's rewards are all equal.
+    alone: ordinary, but every prompt has one completion. one prompt: ordinary, but all completions are of the same.
+    alike: ordinary, but all rewards are equal.
     """
     rng = np.random.default_rng(seed)
     mask = np.arange(T) < rng.integers(2, T + 1, N)[:, None]
@@ -44,7 +45,8 @@ def draw(kind: str, seed: int = 0) -> dict[str, np.ndarray]:
     data = {name: np.where(mask, x, 0.0) for name, x in data.items()}
     data["rewards"] = rng.normal(size=N) if step is None else rng.choice([-10.0, 0.0, 10.0], N)
     data["greedy_rewards"] = np.repeat(rng.normal(size=ROWS), GROUP)
-    data["group_ids"] = np.arange(N) if kind == "alone" else np.repeat(np.arange(ROWS), GROUP)
+    groups = {"alone": np.arange(N), "one prompt": np.zeros(N, int)}
+    data["group_ids"] = groups.get(kind, np.repeat(np.arange(ROWS), GROUP))
     if kind == "alike":
         data["rewards"] = np.full(N, 0.1)
     data["advantages"] = rng.normal(size=N) if step is None else rng.choice([-10.0, 0.0, 10.0], N)
