@@ -152,6 +152,11 @@ def take(batch: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndar
     return {key: value[rows] for key, value in batch.items()}
 
 
+def cut(batch: Mapping[str, np.ndarray], eos_id: int) -> np.ndarray:
+    """Bool [B, S]: completions of full length that do not end with the end token, so that the budget cut them."""
+    return batch["mask"].all(axis=-1) & (batch["targets"][..., -1] != eos_id)
+
+
 def truncated_importance_weights(trainer_logps: jax.Array, engine_logps: jax.Array, mask: jax.Array, cap: float):
     """min(pi_trainer / pi_engine, cap) per token, held fixed: an upper bound on what a mismatch of engines may amplify.
 
