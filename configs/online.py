@@ -105,8 +105,7 @@ def check_numbers(config: ConfigDict) -> None:
                 raise ValueError(f"config.{section}.{key}: must be at least 1, got {config[section][key]}")
     if config.rollout.dynamic_sampling and config.rollout.group_size < 2:
         raise ValueError(
-            "config.rollout.dynamic_sampling: a group of one never differs from itself; set config.rollout.group_size to "
-            "at least 2"
+            "config.rollout.dynamic_sampling: a group of one is always alike; set group_size to at least 2"
         )
     if config.rollout.prompts % config.training.minibatches:
         raise ValueError(

@@ -267,6 +267,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     # --- loop
     result: dict[str, Any] = {"name": name}
     log = metrics_log.MetricsLog(workdir, first)
+    metrics_log.forget_after(workdir / "samples.jsonl", first, "iteration")
     progress = metrics_log.Progress(name, config.training.iterations, first, config.training.log_every)
     last_evaluation: dict[str, float] = {}
     evaluated, none_ended = 0, False
