@@ -228,6 +228,28 @@ def bind_estimators(
     return tuple(bound)
 
 
+def with_num_prompts(
+    spec: Mapping[str, Mapping[str, Any]], namespace: ModuleType, kind: str, num_prompts: int
+) -> dict[str, dict[str, Any]]:
+    """The entries of a section, `num_prompts` filled in where a kernel remembers prompts and the entry does not say.
+
+    ValueError for an entry that says less: prompts without a place in the memory would have no estimate.
+    """
+    filled = {name: dict(settings or {}) for name, settings in spec.items()}
+    for name, settings in filled.items():
+        known_as = settings.get("kernel", name)
+        kernel = _lookup(known_as, namespace, f"config.{kind}.{known_as}")
+        kernel = kernel.loss if _is_method(kernel) else kernel
+        if "num_prompts" not in statistics.hyperparameters_of(kernel):
+            continue
+        if settings.setdefault("num_prompts", num_prompts) < num_prompts:
+            raise ValueError(
+                f"config.{kind}.{name}.num_prompts: {settings['num_prompts']} places for prompts numbered up to "
+                f"{num_prompts - 1}"
+            )
+    return filled
+
+
 def columns_of(estimators: Iterable[Estimator]) -> list[str]:
     """The columns that an array-giving estimator adds; those that give a dictionary name their columns there."""
     return [column for estimator in estimators for column in estimator.gives]

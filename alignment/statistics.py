@@ -21,7 +21,8 @@ A kernel (a loss or a metric) asks for what it needs by the names of its argumen
 * `[SIDE_]token_scores` [B, T] float32: the same head at every completion token, read from the hidden state of the token
   itself (not of the one before, which predicts it);
 * `token_values` [B, T] float32: the same head at the position that predicts the token, the value before it is known;
-  `behaviour_token_values` is what it said when the completion was sampled;
+  `behaviour_token_values` is what it said when the completion was sampled; `prompt_values` [B] is the first of them,
+  read at the last token of the prompt;
 * `[SIDE_]token_rewards` [B, T] float32, and the other columns of `TOKEN_COLUMNS`: constants per completion token, from
   the data or from the run;
 * a label of the data set under its own name (`LABELS`);
@@ -59,7 +60,7 @@ WHOSE = ("policy", "reference", "teacher", "behaviour")
 SIDES = ("chosen", "rejected", "responses", "forget", "retain", "gold", "mismatched")
 ONE_MODEL = ("logps", *vocabulary_walk.ONE_MODEL)
 EACH = ("each completion",)  # as the sides of data whose completions are examples of their own
-HEAD = ("rewards", "token_scores", "token_values")
+HEAD = ("rewards", "token_scores", "token_values", "prompt_values")
 TOKEN_COLUMNS = {
     "token_rewards": "reward of each token",
     "token_advantages": "advantage of each token",
@@ -88,6 +89,8 @@ LABELS = {
     "reference_values": "[B] what a frozen value function expects of the prompt",
     "ids": "[B] int32, number of the example in the data set",
     "desirable": "[B] bool, whether the completion is a wanted one",
+    "drifts": "[B] how far the policy has moved since the last completion of the prompt was sampled; 0 for the first",
+    "sampling_weights": "[B] how readily the completion is drawn when a rollout is resampled for training",
     "valid": "[B] bool, False for rows that only pad the batch; every batch has it",
 }
 
@@ -181,7 +184,7 @@ def needs_of(names: Iterable[str]) -> Needs:
         elif parsed.whose in ("reference", "teacher"):
             frozen.setdefault(parsed.whose, set()).add(statistic)
         elif parsed.whose == "head":
-            head.add(statistic)
+            head.add("token_values" if statistic == "prompt_values" else statistic)
     return Needs(frozenset(policy), {k: frozenset(v) for k, v in frozen.items()}, frozenset(head))
 
 
@@ -252,6 +255,9 @@ def compute(
             logit_softcap=model.config.logit_softcap,
         )
         out |= {f"policy_{n}": v for n, v in scored.items()}
+    if needs.head and heads.VALUE_MODEL in params:  # the heads are those of a network of their own
+        params = heads.value_params(params)
+        hidden, completions = completion_hidden(model, params, batch)
     if "rewards" in needs.head:
         out["rewards"] = heads.rewards(params, hidden, batch["last_index"])[..., 0]
     if "token_values" in needs.head:
@@ -280,6 +286,8 @@ def deliver(name: str, sides: tuple[str, ...], computed: Mapping[str, Array], ba
         return x if parsed.side == "responses" else x[:, sides.index(parsed.side)]
 
     if parsed.whose == "head":
+        if parsed.statistic == "prompt_values":
+            return side(computed["token_values"])[..., 0]
         return side(computed[parsed.statistic])
     if parsed.statistic in TOKEN_COLUMNS:
         column = side(batch[parsed.statistic])

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from alignment import statistics
 from alignment.data import corpus, formats, pipeline, rows, tokenizers
-from alignment.models import decoder, hugging_face
+from alignment.models import decoder, heads, hugging_face
 from alignment.rewards import tasks
 from alignment.training import checkpoints, mesh, references, state, stored_reference
 from configs import common
@@ -253,6 +253,16 @@ def initial_params(model: decoder.Model, given: dict | None, seed: int, device_m
         shardings,
     )
     return placed
+
+
+def with_value_model(model: decoder.Model, params: Any, seed: int, device_mesh) -> Any:
+    """The parameters with a value model beside them (`heads.add_value_model`), placed on the mesh."""
+
+    def add(params):
+        return heads.add_value_model(model.config, params, jax.random.fold_in(jax.random.key(seed), 1))
+
+    shardings = mesh.parameter_sharding(device_mesh, jax.eval_shape(add, params))
+    return jax.jit(add, out_shardings=shardings)(params)
 
 
 def initial_state(params: Any, moving: Any, tx, memory: dict[str, Any], seed: int, device_mesh) -> tuple[Any, Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -96,11 +97,32 @@ def demonstration(prompt: Prompt, tokenizer) -> list[int]:
     return [*tokenizer.encode(text), tokenizer.eos_id]
 
 
+def stratum(source: str) -> Callable[[Prompt, str], int]:
+    """The function of config.rollout.strata (package.module:function), on a prompt and a completion of it."""
+    module, _, name = source.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"config.rollout.strata: no function {source!r}: {error}") from None
+
+    def of(prompt: Prompt, completion: str) -> int:
+        value = function(prompt.prompt, completion, prompt.record)
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise ValueError(
+                f"config.rollout.strata: {source} gave {value!r} for prompt {prompt.id}; it must give an int"
+            )
+        return int(value)
+
+    return of
+
+
 def next_prompts(prompts: list[Prompt], count: int, seed: int, iteration: int, round_number: int) -> list[Prompt]:
     """`count` prompts of an endless list of permutations; what an iteration gets depends on its number alone."""
     if round_number:  # drawn anew: from anywhere
         rng = np.random.default_rng([seed, iteration, round_number])
         return [prompts[i] for i in rng.integers(len(prompts), size=count)]
+    if not count:
+        return []
     places = range((iteration - 1) * count, iteration * count)
     epochs = {place // len(prompts) for place in places}
     orders = {epoch: np.random.default_rng([seed, epoch]).permutation(len(prompts)) for epoch in epochs}

@@ -107,7 +107,7 @@ def to_rows(
     """One row per prompt: the prompt once, then its group, each completion seeing the prompt and itself only.
 
     The keys of `alignment.data.rows`, S = group_size, and per completion [B, S]: `valid`, `group_ids` (the number of
-    the row) and `prompt_ids`; and `behaviour_token_logps` [B, S, T].
+    the prompt's first row: rows of one prompt are one group) and `prompt_ids`; and `behaviour_token_logps` [B, S, T].
     """
     rows, width = prompts.shape
     tokens, mask, logps = (np.asarray(x).reshape(rows, group_size, -1) for x in rollout)
@@ -120,6 +120,7 @@ def to_rows(
     branches = BRANCHES + 1 + np.arange(group_size)
     positions = lengths[:, None, None] + slots
     completion_length = mask.sum(axis=-1)
+    _, first, which = np.unique(prompt_ids, return_index=True, return_inverse=True)
     return {
         "tokens": np.concatenate([prompts, tokens.reshape(rows, -1)], axis=1).astype(np.int32),
         "positions": np.concatenate(
@@ -134,17 +135,19 @@ def to_rows(
         "last_index": (starts[None] + completion_length - 1).astype(np.int32),
         "ids": np.asarray(prompt_ids, np.int32),
         "valid": np.ones((rows, group_size), bool),
-        "group_ids": np.repeat(np.arange(rows, dtype=np.int32)[:, None], group_size, axis=1),
+        "group_ids": np.repeat(first[which].astype(np.int32)[:, None], group_size, axis=1),
         "prompt_ids": np.repeat(np.asarray(prompt_ids, np.int32)[:, None], group_size, axis=1),
         "behaviour_token_logps": np.where(mask, logps, 0.0).astype(np.float32),
     }
 
 
 def join(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Several batches of rows as one; the groups stay apart."""
+    """Several batches of rows as one; the groups of different batches stay apart."""
     out = {key: np.concatenate([b[key] for b in batches]) for key in batches[0]}
-    rows, group_size = out["group_ids"].shape
-    out["group_ids"] = np.repeat(np.arange(rows, dtype=np.int32)[:, None], group_size, axis=1)
+    # Numbered by its first row, as in `to_rows`.
+    which = [(number, group) for number, b in enumerate(batches) for group in b["group_ids"][:, 0]]
+    _, first, inverse = np.unique(np.array(which), axis=0, return_index=True, return_inverse=True)
+    out["group_ids"] = np.broadcast_to(first[inverse.reshape(-1), None], out["group_ids"].shape).astype(np.int32)
     return out
 
 
@@ -155,6 +158,64 @@ def take(batch: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndar
 def cut(batch: Mapping[str, np.ndarray], eos_id: int) -> np.ndarray:
     """Bool [B, S]: completions of full length that do not end with the end token, so that the budget cut them."""
     return batch["mask"].all(axis=-1) & (batch["targets"][..., -1] != eos_id)
+
+
+def share_of_groups(marked: np.ndarray, batch: Mapping[str, np.ndarray]) -> float:
+    """The share of the groups whose valid completions are all `marked` (bool [B, S]); NaN if none is valid."""
+    valid = batch["valid"]
+    groups = np.unique(batch["group_ids"][valid])
+    others = np.unique(batch["group_ids"][valid & ~marked])
+    return 1 - len(others) / len(groups) if len(groups) else float("nan")
+
+
+def alike(batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Completions whose reward is that of all valid completions of their group, bool [B, S]."""
+    ids, valid, rewards = (batch[key].reshape(-1) for key in ("group_ids", "valid", "rewards"))
+    differ = (ids[:, None] == ids) & valid & (rewards[:, None] != rewards)
+    return ~differ.any(axis=1).reshape(batch["valid"].shape)
+
+
+def silent(batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Completions that teach nothing, bool [B, S]: their advantage is 0 at every token.
+
+    Without advantages those of groups that are `alike`: an objective that compares completions finds no difference.
+    """
+    if "token_advantages" not in batch:
+        return alike(batch)
+    return ~np.any(np.where(batch["mask"], batch["token_advantages"], 0) != 0, axis=-1)
+
+
+def one_per_row(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same completions with a row for each, [B * S, 1, ...], so that they can be drawn one by one."""
+    rows, group_size, time = batch["mask"].shape
+    width = batch["tokens"].shape[1] - group_size * time
+    out = {}
+    for key, value in batch.items():
+        if key in ("tokens", "positions", "segment_ids"):
+            prompt = np.repeat(value[:, :width], group_size, axis=0)
+            out[key] = np.concatenate([prompt, value[:, width:].reshape(rows * group_size, time)], axis=1)
+        elif key == "ids":
+            out[key] = np.repeat(value, group_size)
+        else:
+            out[key] = value.reshape(rows * group_size, 1, *value.shape[2:])
+    moved = np.tile(time * np.arange(group_size, dtype=np.int32), rows)[:, None]
+    out["last_index"] = out["last_index"] - moved
+    # The first token is predicted by the prompt's last, which stays where it was.
+    later = out["predict_from"] >= width
+    out["predict_from"] = np.where(later, out["predict_from"] - moved[..., None], out["predict_from"])
+    return out
+
+
+def resampled(batch: Mapping[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """As many completions as there were, drawn with replacement by `sampling_weights` [B, S], each in a row of its own.
+
+    What a column says of a completion (its advantage, its group) goes with it unchanged. ValueError if no completion
+    has a weight above 0.
+    """
+    weights = np.where(batch["valid"], batch["sampling_weights"], 0.0).astype(np.float64).reshape(-1)
+    if not weights.sum() > 0:
+        raise ValueError("sampling_weights: no completion of the rollout has a weight above 0")
+    return take(one_per_row(batch), rng.choice(weights.size, weights.size, p=weights / weights.sum()))
 
 
 def truncated_importance_weights(trainer_logps: jax.Array, engine_logps: jax.Array, mask: jax.Array, cap: float):

@@ -142,7 +142,7 @@ def make_update(
                 lambda old, new: tr_dpo_soft_update(old, new, alpha=reference_weight),
                 lambda old, new: old,
                 reference,
-                params,
+                {name: params[name] for name in reference},  # a value model is no part of it
             )
         bad = 1 - finite.astype(jnp.int32)
         new_state = TrainState(
