@@ -294,7 +294,7 @@ def check_accumulation(terms: Iterable[Term], accumulate: int) -> None:
 
 
 def _any_rollouts(estimators: Iterable[Estimator], seed: int) -> dict[str, jax.Array]:
-    """Columns that estimators read, drawn at random: eight prompts with one completion each."""
+    """Columns that estimators read, drawn at random: eight groups of one completion each."""
     rng = np.random.default_rng(seed)
     batch = {"mask": jnp.ones((8, 1, 4), bool), "valid": jnp.ones((8, 1), bool)}
     for name in names_of([e.term for e in estimators]):
@@ -305,8 +305,8 @@ def _any_rollouts(estimators: Iterable[Estimator], seed: int) -> dict[str, jax.A
             continue
         dummy = _dummy(name)
         shape = (8, 1, 4) if parsed.statistic == "logps" or dummy.shape[-1] == 4 else (8, 1)
-        if column.endswith("ids"):
-            drawn = np.arange(8)[:, None]
+        if column.endswith("ids"):  # a memory has a place for prompt 0 at least
+            drawn = np.arange(8)[:, None] * (column == "group_ids")
         elif jnp.issubdtype(dummy.dtype, jnp.floating):
             drawn = rng.normal(size=shape)
         else:

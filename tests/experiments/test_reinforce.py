@@ -217,6 +217,7 @@ def hangs(prompt, completion, record):
             r"group_size: 1, at which every .*\(grpo_advantages\); set it to at",
         ),
         (lambda c: (c.rollout.update(group_size=1), alone(c, {}, "disco_log_likelihood")), "'disco_log_likelihood' of"),
+        (lambda c: (c.rollout.update(group_size=1), few_prompts_with_a_memory(c)), r"group_size: 1, at which"),
         (lambda c: c.rollout.update(group_size=1, dynamic_sampling=True), "dynamic_sampling: a group of one"),
     ],
 )
@@ -226,6 +227,10 @@ def test_a_config_that_cannot_work_is_refused_before_anything_is_sampled(tmp_pat
     change(config)
     with pytest.raises(ValueError, match=words):
         reinforce.run(config, tmp_path)
+
+
+def few_prompts_with_a_memory(config):
+    config.data.size, config.shaping = 4, {"hapo": {}}
 
 
 def alone(config, advantages, kernel):
