@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from alignment import statistics
 from alignment.losses import composition, reductions
@@ -308,6 +309,56 @@ def check_accumulation(terms: Iterable[Term], accumulate: int) -> None:
                 f"config.training.accumulate: {accumulate} micro-batches would change {term.name!r}, whose loss "
                 "compares the examples of the whole batch; set it to 1"
             )
+
+
+def _any_rollouts(estimators: Iterable[Estimator], seed: int) -> dict[str, jax.Array]:
+    """Columns that estimators read, drawn at random: eight groups of one completion each."""
+    rng = np.random.default_rng(seed)
+    batch = {"mask": jnp.ones((8, 1, 4), bool), "valid": jnp.ones((8, 1), bool)}
+    for name in names_of([e.term for e in estimators]):
+        parsed = statistics.parse(name)
+        statistic = "token_logps" if parsed.statistic == "logps" else parsed.statistic
+        column = f"{parsed.whose}_{statistic}" if parsed.whose in statistics.WHOSE else statistic
+        if name == "state" or column in batch:
+            continue
+        dummy = _dummy(name)
+        shape = (8, 1, 4) if parsed.statistic == "logps" or dummy.shape[-1] == 4 else (8, 1)
+        if column.endswith("ids"):  # a memory has a place for prompt 0 at least
+            drawn = np.arange(8)[:, None] * (column == "group_ids")
+        elif jnp.issubdtype(dummy.dtype, jnp.floating):
+            drawn = rng.normal(size=shape)
+        else:
+            drawn = rng.integers(0, 2, shape)
+        batch[column] = jnp.asarray(drawn, dummy.dtype)
+    return batch
+
+
+def check_groups(estimators: Iterable[Estimator], terms: Iterable[Term], group_size: int) -> None:
+    """ValueError for methods that compare the completions of a prompt, where each prompt has only one.
+
+    Whether the estimators give such a completion an advantage is found out by asking them: `rloo_advantages` does.
+    """
+    if group_size > 1:
+        return
+    for term in terms:
+        if any(a == "group_ids" or statistics.parse(a).side == "responses" for a in term.arguments):
+            raise ValueError(
+                f"config.rollout.group_size: 1, but {term.name!r} of config.objective compares the completions of a "
+                "prompt; set it to at least 2"
+            )
+    comparing = [e.term.name for e in estimators if "group_ids" in e.term.arguments]
+    if not comparing:
+        return
+    for seed in range(3):
+        states = initial_states([e.term for e in estimators])
+        batch = _any_rollouts(estimators, seed)
+        given, _ = estimate(estimators, states, batch, batch)
+        if any(jnp.any(values != 0) for name, values in given.items() if name.endswith("advantages")):
+            return
+    raise ValueError(
+        "config.rollout.group_size: 1, at which every advantage is 0, for the completions of a prompt are compared "
+        f"({', '.join(comparing)}); set it to at least 2"
+    )
 
 
 def names_of(terms: Iterable[Term]) -> list[str]:

@@ -135,6 +135,10 @@ def check_numbers(config: ConfigDict) -> None:
         for key in keys:
             if config[section][key] < 1:
                 raise ValueError(f"config.{section}.{key}: must be at least 1, got {config[section][key]}")
+    if config.rollout.dynamic_sampling and config.rollout.group_size < 2 and not config.curriculum:
+        raise ValueError(
+            "config.rollout.dynamic_sampling: a group of one is always alike; set group_size to at least 2"
+        )
     if config.rollout.prompts % config.training.minibatches:
         raise ValueError(
             f"config.training.minibatches: {config.training.minibatches} does not divide the {config.rollout.prompts} "

@@ -93,6 +93,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     terms = objective.bind(
         config.objective.to_dict(), objective.union(alignment.losses, kernels), "objective", statistics.EACH, columns
     )
+    if not config.curriculum:  # which may give a prompt several rows
+        objective.check_groups(estimators, terms, group_size)
     metrics = objective.bind(
         config.metrics.to_dict(), objective.union(alignment.metrics, kernels), "metrics", statistics.EACH, columns
     )
@@ -253,9 +255,10 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     # --- loop
     result: dict[str, Any] = {"name": name}
     log = metrics_log.MetricsLog(workdir, first)
+    metrics_log.forget_after(workdir / "samples.jsonl", first, "iteration")
     progress = metrics_log.Progress(name, config.training.iterations, first, config.training.log_every)
     last_evaluation: dict[str, float] = {}
-    evaluated = 0
+    evaluated, none_ended = 0, False
     failures_so_far = runner.RewardReport()
     with runner.RewardRunner(functions, reward_weights, **config.reward_runner.to_dict()) as rewarder:
         try:
@@ -326,6 +329,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                     )
 
                 valid = whole["valid"]
+                cut = rollouts.cut(whole, tokenizer.eos_id)
+                if cut.all() and not none_ended:
+                    none_ended = True
+                    say(f"{name}: no completion of iteration {at} ended by itself, all were cut at "
+                        f"config.data.completion_length = {config.data.completion_length}")  # fmt: skip
                 values = {k: float(v) for k, v in logs.items()}
                 values |= {
                     "reward": float(whole["rewards"][valid].mean()) if valid.any() else float("nan"),
@@ -333,6 +341,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                     "zero_gradient_groups": zero_gradient_groups,
                     "completion_length": float(whole["mask"].sum(axis=-1).mean()),
                     "rewards_failed": float(failures_so_far.failed),
+                    "truncated": float(cut.mean()),
                     "learning_rate": float(rate(int(train_state.step) - 1)),
                     "rollout_seconds": rolled - began,
                     "update_seconds": time.monotonic() - rolled,

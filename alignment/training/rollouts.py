@@ -188,6 +188,11 @@ def take(batch: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndar
     return {key: value[rows] for key, value in batch.items()}
 
 
+def cut(batch: Mapping[str, np.ndarray], eos_id: int) -> np.ndarray:
+    """Bool [B, S]: completions of full length that do not end with the end token, so that the budget cut them."""
+    return batch["mask"].all(axis=-1) & (batch["targets"][..., -1] != eos_id)
+
+
 def share_of_groups(marked: np.ndarray, batch: Mapping[str, np.ndarray]) -> float:
     """The share of the groups whose valid completions are all `marked` (bool [B, S]); NaN if none is valid."""
     valid = batch["valid"]
