@@ -28,13 +28,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from alignment.models.attention import attend, attend_row
+from alignment.models.linear import matmul
 from alignment.segments import BRANCHES
 
 Array = jax.Array
 Params = dict[str, Any]
-
-# Finite, so that a query with no visible key gets a uniform softmax instead of NaN.
-_MASKED_SCORE = -1e30
 
 _ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True)}
 _NORMS = ("llama", "gemma")
@@ -289,25 +288,14 @@ def _softcap(x: Array, cap: float | None) -> Array:
     return x if cap is None else cap * jnp.tanh(x / cap)
 
 
-def attend(config: DecoderConfig, q: Array, k: Array, v: Array, mask: Array) -> Array:
-    """Dense attention with a float32 softmax; query heads share keys by reshaping, so K and V are never repeated.
-
-    q [B, Q, H, d], k and v [B, S, K, d], mask bool [B, Q, S] -> [B, Q, H * d].
-    """
-    batch, columns, heads, size = q.shape
-    groups = k.shape[2]
-    q = q.reshape(batch, columns, groups, heads // groups, size)
-    scores = jnp.einsum("bqngd,bsnd->bngqs", q, k, preferred_element_type=jnp.float32) * (1 / math.sqrt(size))
-    scores = _softcap(scores, config.attn_softcap)
-    scores = jnp.where(mask[:, None, None], scores, _MASKED_SCORE)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("bngqs,bsnd->bqngd", weights, v).reshape(batch, columns, heads * size)
-
-
 def _project(layer: Params, name: str, x: Array) -> Array:
-    y = x @ layer[name].astype(x.dtype)
+    y = matmul(x, layer[name].astype(x.dtype))
     bias = layer.get(f"{name}_bias")
     return y if bias is None else y + bias.astype(x.dtype)
+
+
+def _gated(activation: str, gate: Array, up: Array) -> Array:
+    return _ACTIVATIONS[activation](gate) * up
 
 
 def _layer(config, h, layer, rotary, mask, store=None):
@@ -320,11 +308,17 @@ def _layer(config, h, layer, rotary, mask, store=None):
     if config.qk_norm:
         q, k = _rms_norm(config, q, layer["q_norm"]), _rms_norm(config, k, layer["k_norm"])
     q, k = _rotate(q, *rotary), _rotate(k, *rotary)
-    if store is not None:
+    scores = {"scale": 1 / math.sqrt(config.head_dim), "softcap": config.attn_softcap}
+    if store is None:
+        mixed = attend_row(q, k, v, mask, in_scan=config.scan_layers, **scores)
+    else:
         k, v = store(k, v)
-    h = h + _project(layer, "o", attend(config, q, k, v, mask))
+        mixed = attend(q, k, v, mask, **scores)
+    h = h + _project(layer, "o", mixed)
     x = _rms_norm(config, h, layer["mlp_norm"])
-    x = _ACTIVATIONS[config.activation](_project(layer, "gate", x)) * _project(layer, "up", x)
+    # Kept for the backward pass are the two products, not the four arrays between them and the third.
+    gated = jax.checkpoint(_gated, static_argnums=0, prevent_cse=not config.scan_layers)
+    x = gated(config.activation, _project(layer, "gate", x), _project(layer, "up", x))
     return h + _project(layer, "down", x), (k, v)
 
 
