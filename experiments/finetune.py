@@ -51,6 +51,7 @@ def config_before(config: ConfigDict) -> ConfigDict:
     before.seed, before.distributed = config.seed, config.distributed
     before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
     before.model.reward_heads = 0
+    before.mesh.rules.pop("reward_head", None)  # a parameter that the earlier model does not have
     before.data.tokenizer = config.data.tokenizer
     return before
 
@@ -82,7 +83,8 @@ def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, devic
     """The parameters that the finished run `config.before` ended with, on this run's mesh."""
     before_model = decoder.build(dataclasses.replace(model.config, reward_heads=0))
     shapes = jax.eval_shape(before_model.init, jax.random.key(0))
-    abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes))
+    rules = mesh.make_rules(config.mesh.rules)
+    abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes, rules))
     description = from_config.describe_model(before_model.config)
     return checkpoints.restore_params(before_directory(config, workdir) / "checkpoints", abstract, description)
 
@@ -195,11 +197,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- model
     model, given = from_config.build_model(config, data.tokenizer.vocab_size)
+    rules = from_config.sharding_rules(config, model)
     if config.before:
         result_before = run_before(config, workdir)
         given = params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {before_directory(config, workdir)}")
-    params = from_config.initial_params(model, given, config.seed, device_mesh)
+    params = from_config.initial_params(model, given, config.seed, device_mesh, rules)
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": config.training.temperature}
     reference = None
     if "reference" in needs.models:
@@ -228,7 +231,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     else:
         make_step = functools.partial(step.make_step, losses)
     memory = objective.initial_states(terms)
-    train_state, abstract, shardings = from_config.initial_state(params, moving, tx, memory, config.seed, device_mesh)
+    train_state, abstract, shardings = from_config.initial_state(
+        params, moving, tx, memory, config.seed, device_mesh, rules
+    )
     del params, moving
     frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen_params)
     train_step = jax.jit(
@@ -340,8 +345,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 progress.advance(at, tokens, values)
             if evaluation_batches and (at % config.training.eval_every == 0 or at == config.training.steps):
                 models = (train_state.params, step.with_reference(frozen_params, train_state), train_state.method_state)
-                evaluated, last_evaluation = at, evaluate(
-                    terms, evaluation, *models, evaluation_batches, tables["eval"], device_mesh
+                evaluated, last_evaluation = (
+                    at,
+                    evaluate(terms, evaluation, *models, evaluation_batches, tables["eval"], device_mesh),
                 )
                 if entanglement:
                     last_evaluation |= mean_values(entanglement, *models, few_batches, tables["eval"], device_mesh)
@@ -382,7 +388,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         result["win_rate_after"], result["gold_after"] = samples.win_rate, float(samples.rewards.mean())
         if config.before:
             start = from_config.initial_params(
-                model, params_before(config, workdir, model, device_mesh), config.seed, device_mesh
+                model, params_before(config, workdir, model, device_mesh), config.seed, device_mesh, rules
             )
             result["kl_to_start"] = gold_reward.kl_to_start(
                 model, train_state.params, start, samples, temperature=config.gold.temperature

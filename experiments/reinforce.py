@@ -119,11 +119,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- model
     model, given_params = from_config.build_model(config, tokenizer.vocab_size)
+    rules = from_config.sharding_rules(config, model)
     if config.before:
         finetune.run_before(config, workdir)
         given_params = finetune.params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {finetune.before_directory(config, workdir)}")
-    params = from_config.initial_params(model, given_params, config.seed, device_mesh)
+    params = from_config.initial_params(model, given_params, config.seed, device_mesh, rules)
     if (config.reference.update_every or config.reference.soup) and "reference" not in models:
         raise ValueError("config.reference: nothing of this run asks for a reference")
     frozen_params, frozen_models, moving = {}, {}, None
@@ -143,7 +144,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": settings.temperature}
     losses = step.make_losses(model, frozen_models, terms, metrics, statistics.EACH, **scoring)
     memory = objective.initial_states(terms) | objective.initial_states([e.term for e in estimators])
-    train_state, abstract, shardings = from_config.initial_state(params, moving, tx, memory, config.seed, device_mesh)
+    train_state, abstract, shardings = from_config.initial_state(
+        params, moving, tx, memory, config.seed, device_mesh, rules
+    )
     del params, moving
     train_step = jax.jit(
         step.make_step(
@@ -284,9 +287,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 kept, drawn, equal = [], 0, 0
                 for round_number in range(settings.max_rounds if settings.dynamic_sampling else 1):
                     chosen = prompt_sets.next_prompts(train, settings.prompts, config.seed, at, round_number)
-                    batch, failures, _ = roll_out(
-                        train_state.params, chosen, jax.random.fold_in(key, round_number)
-                    )
+                    batch, failures, _ = roll_out(train_state.params, chosen, jax.random.fold_in(key, round_number))
                     failures_so_far = failures_so_far + failures
                     alike = np.ptp(batch["rewards"], axis=1) == 0
                     drawn, equal = drawn + len(alike), equal + int(alike.sum())
