@@ -196,7 +196,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         say(f"columns of the data that no kernel reads: {', '.join(unread)}")
 
     # --- model
-    model, given = from_config.build_model(config, data.tokenizer.vocab_size)
+    model, given = from_config.build_model(config, data.tokenizer.vocab_size, device_mesh)
     rules = from_config.sharding_rules(config, model)
     if config.before:
         result_before = run_before(config, workdir)

@@ -201,8 +201,9 @@ def stored_tables(
     return tables
 
 
-def build_model(config: ConfigDict, vocab_size: int) -> tuple[decoder.Model, dict | None]:
+def build_model(config: ConfigDict, vocab_size: int, device_mesh=None) -> tuple[decoder.Model, dict | None]:
     """The model, and its parameters on the host if they come from a Hugging Face directory."""
+    on_mesh = None if device_mesh is None else mesh.batch_sharding(device_mesh)
     settings, data = config.model, config.data
     context = data.packed_length if data.get("packed") else data.prompt_length + data.completion_length
     run_time = {"dtype": settings.dtype, "remat": settings.remat, "reward_heads": settings.reward_heads}
@@ -218,7 +219,7 @@ def build_model(config: ConfigDict, vocab_size: int) -> tuple[decoder.Model, dic
                 f"config.data: prompt and completion of {context} tokens exceed the model's context of "
                 f"{loaded.max_position_embeddings} (max_position_embeddings in {settings.hugging_face}/config.json)"
             )
-        return decoder.build(dataclasses.replace(loaded, **run_time)), params
+        return decoder.build(dataclasses.replace(loaded, **run_time), on_mesh), params
     sizes = {k: settings[k] for k in ("hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads")}
     model_config = decoder.DecoderConfig(
         vocab_size=vocab_size,
@@ -227,7 +228,7 @@ def build_model(config: ConfigDict, vocab_size: int) -> tuple[decoder.Model, dic
         **sizes,
         **run_time,
     )
-    return decoder.build(model_config), None
+    return decoder.build(model_config, on_mesh), None
 
 
 def describe_model(config: decoder.DecoderConfig) -> dict:

@@ -118,7 +118,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     models = needs.models | scored.models
 
     # --- model
-    model, given_params = from_config.build_model(config, tokenizer.vocab_size)
+    model, given_params = from_config.build_model(config, tokenizer.vocab_size, device_mesh)
     rules = from_config.sharding_rules(config, model)
     if config.before:
         finetune.run_before(config, workdir)

@@ -71,12 +71,13 @@ def take(spec, data, *, accumulate=1, metrics=None, optimizer=None, shape=None, 
     before = state.create(
         default if params is None else params, optimizer, objective.initial_states(terms), jax.random.key(5)
     )
+    device_mesh = mesh.make_mesh(shape or {"data": -1}, jax.devices()[:devices])
+    model = decoder.build(model.config, mesh.batch_sharding(device_mesh))
     losses = step.make_losses(model, {"reference": model}, terms, shown, sides)
     function = step.make_step(losses, terms, shown, sides, optimizer, accumulate=accumulate)
     if pairwise:
         gradient = side_gradients.make_gradient(model, {"reference": model}, terms, shown, sides)
         function = step.make_update(gradient, terms, shown, sides, optimizer, accumulate=accumulate)
-    device_mesh = mesh.make_mesh(shape or {"data": -1}, jax.devices()[:devices])
     shardings = mesh.parameter_sharding(device_mesh, jax.eval_shape(lambda: before), rules)
     reference_sharding = mesh.parameter_sharding(device_mesh, reference, rules)
     after = jax.device_put(before, shardings)

@@ -337,6 +337,7 @@ def hidden(
     positions: Array,
     segment_ids: Array,
     cache: Cache | None = None,
+    rows: jax.sharding.NamedSharding | None = None,
 ) -> tuple[Array, Cache | None]:
     """Final hidden states (after the last norm), [B, Q, D] in `config.dtype`, and the cache with these columns added.
 
@@ -345,6 +346,8 @@ def hidden(
         (`unstack_layers`), which spares a decoding loop the slicing.
       tokens, positions, segment_ids: i32 [B, Q]. Positions only rotate; visibility follows columns and segments.
       cache: columns already seen; the new ones are written from `cache.length` on. None: the row is complete.
+      rows: how activations lie on a mesh, by their first axis. Without it XLA may follow the parameters instead, which
+        are split along the width: then every device computes on all rows and exchanges activations, not weights.
 
     Raises:
       ValueError: shapes differ, or the columns do not fit the cache (as far as that is known while tracing; a traced
@@ -355,7 +358,8 @@ def hidden(
             f"tokens, positions and segment_ids must share one shape [B, Q], got {tokens.shape}, {positions.shape}, "
             f"{segment_ids.shape}"
         )
-    h = params["embedding"][tokens].astype(config.dtype)
+    # The table is cast before it is gathered: half the bytes travel in bfloat16.
+    h = _held(rows, _whole(rows, params["embedding"].astype(config.dtype))[tokens])
     if config.embedding_scale:
         h = h * jnp.asarray(math.sqrt(config.hidden_size), h.dtype)
     rotary = _rotary(config, positions)
@@ -378,11 +382,16 @@ def hidden(
                 return put(keys, k.astype(keys.dtype), at), put(values, v.astype(values.dtype), at)
 
             h, pair = _layer(config, h, layer, rotary, mask, store)
+            h = _held(rows, h)
             written.append(pair)
         cache = Cache(tuple(written), segments, start + tokens.shape[1])
     else:
         mask = attention_mask(segment_ids, columns, segment_ids, columns)
-        block = _remat(config, lambda h, layer: _layer(config, h, layer, rotary, mask)[0], config.scan_layers)
+
+        def one_layer(h, layer):
+            return _held(rows, _layer(config, h, layer, rotary, mask)[0])
+
+        block = _remat(config, one_layer, config.scan_layers)
         if config.scan_layers:
             h, _ = jax.lax.scan(lambda h, layer: (block(h, layer), None), h, layers)
         else:
@@ -391,15 +400,33 @@ def hidden(
     return _rms_norm(config, h, params["final_norm"]), cache
 
 
+def _whole(rows: jax.sharding.NamedSharding | None, table: Array) -> Array:
+    """`table` in full on every device: looked up where it lies, each row's tokens would have to go round instead."""
+    if rows is None:
+        return table
+    return jax.lax.with_sharding_constraint(table, jax.sharding.NamedSharding(rows.mesh, jax.sharding.PartitionSpec()))
+
+
+def _held(rows: jax.sharding.NamedSharding | None, h: Array) -> Array:
+    """`h` with its first axis split as `rows` says, if it divides (a sampler may run on any number of rows)."""
+    if rows is None:
+        return h
+    try:
+        rows.shard_shape(h.shape)
+    except ValueError:  # the rows do not divide
+        return h
+    return jax.lax.with_sharding_constraint(h, rows)
+
+
 def unstack_layers(params: Params) -> Params:
     """The same parameters with `layers` as a tuple of one dict per layer."""
     count = jax.tree.leaves(params["layers"])[0].shape[0]
     return params | {"layers": tuple(jax.tree.map(lambda a, i=i: a[i], params["layers"]) for i in range(count))}
 
 
-def head(config: DecoderConfig, params: Params) -> Array:
-    """The output matrix [V, D], in the dtype of the computation."""
-    return params["embedding" if config.tie_word_embeddings else "lm_head"].astype(config.dtype)
+def head(config: DecoderConfig, params: Params, rows: jax.sharding.NamedSharding | None = None) -> Array:
+    """The output matrix [V, D], in the dtype of the computation; with `rows`, whole on every device of the mesh."""
+    return _whole(rows, params["embedding" if config.tie_word_embeddings else "lm_head"].astype(config.dtype))
 
 
 def unembed(config: DecoderConfig, params: Params, h: Array) -> Array:
@@ -409,14 +436,14 @@ def unembed(config: DecoderConfig, params: Params, h: Array) -> Array:
     return _softcap(logits, config.logit_softcap)
 
 
-def build(config: DecoderConfig) -> Model:
-    """The model's functions, with `config` bound."""
+def build(config: DecoderConfig, rows: jax.sharding.NamedSharding | None = None) -> Model:
+    """The model's functions, with `config` bound, and how activations lie on a mesh (see `hidden`)."""
     return Model(
         config=config,
         init=lambda rng: init(config, rng),
         hidden=lambda params, tokens, positions, segment_ids, cache=None: hidden(
-            config, params, tokens, positions, segment_ids, cache
+            config, params, tokens, positions, segment_ids, cache, rows
         ),
         unembed=lambda params, h: unembed(config, params, h),
-        head=lambda params: head(config, params),
+        head=lambda params: head(config, params, rows),
     )

@@ -9,23 +9,23 @@ Memory in bytes
   Adam's two moments            8 N
   frozen models                 4 N each
   all of these are split as the table in `alignment.training.mesh` says, so N stands for a device's share
-  activations                   R C L times what a layer keeps of a column (`kept_per_column`), and one layer's worth
-                                that is being recomputed
-  scores                        two blocks of at most 512 (or C / 8) queries: attention keeps no scores
-  logits                        two chunks of R T positions and `chunk` vocabulary entries, in float32; a loss that makes
-                                them all keeps two arrays [R T, V] (`logits_saved` is the difference)
+  activations                   R C L times what a layer keeps of a column (`kept_per_column`), and what the one layer
+                                keeps that is just being recomputed
+  scores                        two blocks of queries by C keys; attention keeps none
+  logits                        two chunks of R T positions and `chunk` vocabulary entries, in float32; a loss that
+                                makes them all keeps two arrays [R T, V] (`logits_saved` is the difference)
   key/value cache               2 L K d c per column and sequence (sampling only)
 
 Work in floating point operations (a multiply-add is two)
-  matrices                      2 N_matrices per column; attention 4 H d per query and key it reads; head 2 D V per scored
-                                position. Forward once, backward twice; attention's scores and the head's logits are
-                                computed once more in the backward pass, with remat "full" the whole layer is.
+  matrices                      2 N_matrices per column; attention 4 H d per query and key it reads; head 2 D V per
+                                scored position. Forward once, backward twice; attention's scores and the head's logits
+                                are computed once more in the backward pass, with remat "full" the whole layer is
   a frozen model                one forward pass
 
 Traffic in bytes sent by each device (a ring of k devices: an all-gather or a reduce-scatter of n bytes moves
 (k-1)/k n, an all-reduce twice that)
-  fsdp                          per micro-batch, the layers' matrices gathered forward and again backward, and forward for
-                                every frozen model; gradients reduced
+  fsdp                          per micro-batch, the parameters gathered forward and again backward, and forward for
+                                every frozen model, in the dtype of the computation; gradients reduced
   data                          gradients all-reduced
   tensor                        per layer two all-reduces of R C D c forward, two backward, two more where the layer is
                                 recomputed; one for the embedding
@@ -51,7 +51,7 @@ _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 class Hardware(NamedTuple):
-    """Per device: operations per second in bfloat16, bytes, bytes per second. `inner` devices share the fast network."""
+    """Per device: bfloat16 operations per second, bytes, bytes per second; `inner` devices share the fast network."""
 
     name: str
     devices: int
@@ -116,12 +116,19 @@ def shard_bytes(params: Any, shape: Mapping[str, int], rules: Mapping[str, Any] 
     return total
 
 
-def kept_per_column(config: decoder.DecoderConfig) -> float:
-    """Bytes that the backward pass of one layer needs of one column, by remat policy.
+def _blocks(columns: int) -> list[tuple[int, int]]:
+    """(queries, keys) of the blocks that `attend_row` makes of a row."""
+    block = max(attention.BLOCK, -(-columns // attention.MOST_BLOCKS))
+    return [(min(start + block, columns) - start, min(start + block, columns)) for start in range(0, columns, block)]
 
-    "full": the layer's input. "dots": also every product with a weight: q, k, v, o, gate, up, down. "none": input and
-    output of both norms (in float32 before they are scaled), q, k, v as rotated, what attention and MLP hand to the next
-    product, gate and up. Scores and what lies between gate and product are recomputed under every policy.
+
+def kept_per_column(config: decoder.DecoderConfig, columns: int) -> float:
+    """Bytes that the backward pass of one layer keeps of one column of a row of `columns`, by remat policy.
+
+    "full": the layer's input. "dots": also every product with a weight but the last: q, k, v, o, gate, up. "none": of
+    both norms the input, what is scaled (both in float32), two numbers per column and the output; q, and k and v once
+    per block that reads them; what attention gives; gate, up and their product. Attention's scores, and what lies
+    between gate and product, are computed again under every policy.
     """
     width, mlp = config.hidden_size, config.intermediate_size
     queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
@@ -129,17 +136,14 @@ def kept_per_column(config: decoder.DecoderConfig) -> float:
     if config.remat == "full":
         return c * width
     if config.remat == "dots":
-        return c * (width + queries + 2 * keys + width + 2 * mlp + width)
-    norms = 2 * (width * c + width * 4)
-    return norms + c * (queries + 2 * keys + queries + 3 * mlp)
+        return c * (2 * width + queries + 2 * keys + 2 * mlp)
+    read = sum(k for _, k in _blocks(columns)) / columns
+    return 2 * (c * width + 8 * width + 8) + c * (2 * queries + 2 * keys * read + 3 * mlp)
 
 
 def attended(columns: int) -> int:
     """Query-key pairs that attention computes for a row: `attend_row` leaves out the blocks to the right."""
-    block = max(attention.BLOCK, -(-columns // attention.MOST_BLOCKS))
-    return sum(
-        (min(start + block, columns) - start) * min(start + block, columns) for start in range(0, columns, block)
-    )
+    return sum(queries * keys for queries, keys in _blocks(columns))
 
 
 def matrix_parameters(config: decoder.DecoderConfig) -> int:
@@ -157,15 +161,14 @@ def forward_flops(config: decoder.DecoderConfig, rows: int, columns: int, scored
     }
 
 
-def step_flops(config: decoder.DecoderConfig, work: Work) -> float:
-    """Operations of one optimizer step, over all devices, with what the backward pass computes again."""
+def step_flops(config: decoder.DecoderConfig, work: Work) -> dict[str, float]:
+    """Operations of one optimizer step over all devices, with what the backward pass computes again."""
     forward = forward_flops(config, work.rows, work.columns, work.scored)
-    once = sum(forward.values())
-    # Backward twice; again: half of attention (the scores, not the product with v), and the logits.
-    again = forward["attention"] / 2 + forward["head"]
+    # Of attention the scores are made again, which is half of it, and with a layer the rest of it too.
+    again = {"matrices": 0.0, "attention": 0.5, "head": 1.0}
     if config.remat == "full":
-        again = forward["matrices"] + forward["attention"] * 1.5 + forward["head"]
-    return 3 * once + again + work.frozen * once
+        again |= {"matrices": 1.0, "attention": 1.5}
+    return {k: v * (3 + work.frozen + again[k]) for k, v in forward.items()}
 
 
 def cache_bytes(config: decoder.DecoderConfig, sequences: int, columns: int) -> float:
@@ -202,16 +205,16 @@ def costs(
     chunk = min(work.chunk or vocabulary_walk.default_chunk(positions, config.vocab_size), config.vocab_size)
     full_logits = 2.0 * positions * config.vocab_size * 4
     chunked = 2.0 * positions * chunk * 4
-    none = dataclasses.replace(config, remat="none")
-    block = max(attention.BLOCK, -(-work.columns // attention.MOST_BLOCKS))
+    block = _blocks(work.columns)[0][0]
     scores = 2.0 * rows * (config.num_heads / tensor) * block * work.columns * 4
-    layer = kept_per_column(none) * rows * work.columns if config.remat != "none" else 0.0
+    none = dataclasses.replace(config, remat="none")
+    layer = kept_per_column(none, work.columns) * rows * work.columns if config.remat != "none" else 0.0
     memory = {
         "parameters": local,
         "gradients": local * (2 if work.accumulate > 1 else 1),  # the sum so far, and those of a micro-batch
         "moments": 2 * local,
         "frozen models": work.frozen * local,
-        "activations": kept_per_column(config) * config.num_layers * rows * work.columns + layer,
+        "activations": kept_per_column(config, work.columns) * config.num_layers * rows * work.columns + layer,
         "scores": scores,
         "logits": chunked,
         "cache": cache_bytes(config, *cache) / (data * fsdp * tensor),
@@ -222,7 +225,7 @@ def costs(
     gathered = (unsplit - local) * c / 4
     passes = 2 + work.frozen  # forward and backward, and forward of every frozen model
     traffic = {
-        "fsdp": work.accumulate * ((passes) * gathered + (unsplit - local)),
+        "fsdp": work.accumulate * (passes * gathered + (unsplit - local)),
         "data": 2 * (data - 1) / data * local,
         "tensor": 0.0,
     }
@@ -231,15 +234,16 @@ def costs(
         layers = 4 + (2 if config.remat == "full" else 0) + 2 * work.frozen
         traffic["tensor"] = work.accumulate * each * (config.num_layers * layers + 1 + work.frozen)
 
-    # Weights as computed with, once per pass; the optimizer reads p, g, m, v and writes p, m, v; activations go and come.
+    # Weights once per pass; the optimizer reads p, g, m, v and writes p, m, v; activations go and come back.
     reads = work.accumulate * (passes + 1) * unsplit * c / 4
     memory_traffic = reads + 7 * local + 2 * work.accumulate * memory["activations"]
-    devices = data * fsdp * tensor
+    flops = step_flops(config, work)
     return Costs(
         parameters=decoder.parameter_count(params),
         memory=memory,
         logits_saved=full_logits - chunked,
-        flops=step_flops(config, work) / devices,
+        # Every device of the tensor axis walks the whole vocabulary.
+        flops=(flops["matrices"] + flops["attention"]) / (shards * tensor) + flops["head"] / shards,
         traffic=traffic,
         memory_traffic=memory_traffic,
     )

@@ -130,7 +130,7 @@ def test_bfloat16_computes_and_float32_remembers():
     np.testing.assert_allclose(logs["loss"], want["loss"], rtol=2e-2)
     np.testing.assert_allclose(logs["grad_norm"], want["grad_norm"], rtol=5e-2)
     assert logs["loss"] != want["loss"], "nothing was computed in bfloat16"
-    gradient = tiny_steps.difference(whole, start)
+    gradient = tiny_steps.difference(start, whole)
     for got, wanted in zip(jax.tree.leaves(moments.mu), jax.tree.leaves(gradient), strict=True):
         got, wanted = np.asarray(got).ravel(), np.asarray(wanted).ravel()
         assert got @ wanted > 0.98 * np.linalg.norm(got) * np.linalg.norm(wanted)
