@@ -9,6 +9,8 @@ Memory in bytes
   Adam's two moments            8 N
   frozen models                 4 N each
   all of these are split as the table in `alignment.training.mesh` says, so N stands for a device's share
+  gathered                      the embedding and the head whole, in the dtype of the computation, and their gradients
+                                (the head's in float32); one layer's weights, whole but for their split over tensor
   activations                   R C L times what a layer keeps of a column (`kept_per_column`), and what the one layer
                                 keeps that is just being recomputed
   scores                        two blocks of queries by C keys; attention keeps none
@@ -209,11 +211,16 @@ def costs(
     scores = 2.0 * rows * (config.num_heads / tensor) * block * work.columns * 4
     none = dataclasses.replace(config, remat="none")
     layer = kept_per_column(none, work.columns) * rows * work.columns if config.remat != "none" else 0.0
+    table = config.vocab_size * config.hidden_size
+    tables = 1 if config.tie_word_embeddings else 2
+    one_layer = matrix_parameters(config) / config.num_layers / tensor * c
+    whole = table * (2 * tables * c + (4 - c)) if shards * tensor > 1 else 4.0 * table
     memory = {
         "parameters": local,
         "gradients": local * (2 if work.accumulate > 1 else 1),  # the sum so far, and those of a micro-batch
         "moments": 2 * local,
         "frozen models": work.frozen * local,
+        "gathered": whole + (one_layer if fsdp > 1 else 0.0),
         "activations": kept_per_column(config, work.columns) * config.num_layers * rows * work.columns + layer,
         "scores": scores,
         "logits": chunked,
