@@ -6,9 +6,10 @@
 Vocabulary 8192, width 256, 4 layers, 4 query and 2 key/value heads, SwiGLU 704, context 1024, float32, two threads and
 a process of its own for each side, random weights that all sides read from one file. The workers
 (benchmarks/train_step.py) run in turn, round by round. Their losses of the first steps are compared before their times:
-who does other work is not compared. Ratios are of medians over all rounds; peak memory is that of the process. TRL comes
-with the extra `parity`; Tunix needs an environment of its own with `pip install google-tunix` (it wants another jax), and
-is left out without `--tunix_python`. On a busy machine take ratios only. Sampling and GRPO: benchmarks.sampling, benchmarks.grpo_iteration.
+who does other work is not compared. Ratios are of medians over all rounds; peak memory is that of the process. TRL
+comes with the extra `parity`; Tunix needs an environment of its own with `pip install google-tunix` (it wants another
+jax), and is left out without `--tunix_python`. On a busy machine take ratios only. Sampling and GRPO have commands of
+their own: benchmarks.sampling and benchmarks.grpo_iteration.
 """
 
 from __future__ import annotations
@@ -138,8 +139,8 @@ def compare(row: str) -> list[str]:
     shares = [r["flop"] / statistics.median(r["seconds"]) / r["matmul"] for r in reports["ours"]]
     rates = [r["matmul"] / 1e9 for r in reports["ours"]]
     lines += ["", f"Ours reaches {statistics.median(shares):.0%} of the machine's float32 matmul rate, measured in the "
-              f"same processes ({min(rates):.0f} to {max(rates):.0f} GFLOP/s); wanted: at least 50 %. Counted is what a "
-              "step has to compute, nothing twice.", ""]  # fmt: skip
+              f"same processes ({min(rates):.0f} to {max(rates):.0f} GFLOP/s); wanted: at least 50 %. Counted is what "
+              "a step has to compute, nothing twice.", ""]  # fmt: skip
     return lines
 
 

@@ -3,8 +3,9 @@
     python -m benchmarks.growth [--divide=1]
 
 Prints markdown. One process; each point is the median of five steps of DPO (for groups: of a policy gradient) after
-one to compile. A token is one that is computed: a prompt counts once per row. Time per token may rise with length, since
-attention is quadratic; with the rest it should stay or fall. Compile time is that of the step, with layers in a scan.
+one to compile. A token is one that is computed: a prompt counts once per row. Time per token may rise with length,
+since attention is quadratic, and with layers and vocabulary; with rows and completions it should stay or fall. Compile
+time is that of the step, with layers in a scan.
 """
 
 from __future__ import annotations

@@ -224,6 +224,7 @@ def tunix(files: Path, work: str) -> None:
                 arrays[f"{name}_ids"] = np.array(ids, np.int32)
                 arrays[f"{name}_mask"] = np.ones(arrays[f"{name}_ids"].shape, bool)
             yield dpo_trainer.TrainingInput(**arrays)
+        pulls.append(time.perf_counter())
 
     class Losses(hooks.TrainingHooks):
         def on_train_start(self, *_, **__): ...
@@ -249,9 +250,8 @@ def tunix(files: Path, work: str) -> None:
         )  # fmt: skip
         trainer.with_training_hooks(Losses())
         trainer.train(stream())
-    pulls.append(time.perf_counter())
     seconds = [b - a for a, b in itertools.pairwise(pulls)]
-    side_by_side.report("tunix", seconds[WARM_UP:-1], warm_up=pulls[1] - began, losses=losses)
+    side_by_side.report("tunix", seconds[WARM_UP:], warm_up=pulls[1] - began, losses=losses)
 
 
 def main(_) -> None:

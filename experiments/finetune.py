@@ -51,7 +51,8 @@ def config_before(config: ConfigDict) -> ConfigDict:
     before.seed, before.distributed = config.seed, config.distributed
     before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
     before.model.reward_heads = 0
-    before.mesh.rules.pop("reward_head", None)  # a parameter that the earlier model does not have
+    if "reward_head" in before.mesh.rules:  # a parameter that the earlier model does not have
+        del before.mesh.rules["reward_head"]
     before.data.tokenizer = config.data.tokenizer
     return before
 
@@ -95,6 +96,8 @@ def gold_settings(config: ConfigDict) -> tuple:
 
 
 def check_writable(workdir: Path) -> None:
+    if ":/" in str(workdir):  # Path would make a local directory of that name
+        raise RunStopped(f"--workdir={workdir}: must be a path of a file system; mount what is behind the URL")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe = workdir / f".write-test-{os.getpid()}"
