@@ -65,7 +65,8 @@ def write_files(files: Path, row: str) -> int:
     size = sizes(row)
     (files / "words").mkdir()
     side_by_side.write_files(files / "words", 1, 1)  # of which TRL reads the tokenizer
-    config = decoder.DecoderConfig(**side_by_side.SHAPE | {"vocab_size": size["vocabulary"]})
+    # Tunix 0.1.7 rotates Llama's positions with this theta whatever its config says.
+    config = decoder.DecoderConfig(**side_by_side.SHAPE | {"vocab_size": size["vocabulary"], "rope_theta": 1e6})
     init = jax.jit(decoder.build(config).init)
     ids = {"bos_token_id": None, "eos_token_id": side_by_side.EOS, "pad_token_id": side_by_side.PAD}
     start, other = (jax.device_get(init(jax.random.key(seed))) for seed in (0, 1))

@@ -211,7 +211,7 @@ def tunix(files: Path, work: str) -> None:
         num_layers=shape["num_hidden_layers"], vocab_size=shape["vocab_size"], embed_dim=shape["hidden_size"],
         hidden_dim=shape["intermediate_size"], num_heads=shape["num_attention_heads"],
         head_dim=shape["hidden_size"] // shape["num_attention_heads"], num_kv_heads=shape["num_key_value_heads"],
-        rope_theta=10000, norm_eps=shape["rms_norm_eps"], weight_tying=True,
+        rope_theta=1_000_000, norm_eps=shape["rms_norm_eps"], weight_tying=True,
     )  # fmt: skip
     mesh = jax.make_mesh((1, 1), ("fsdp", "tp"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     tokens, pulls, losses = read_tokens(files), [], []
