@@ -141,13 +141,14 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     mesh.check_batch(device_mesh, settings.prompts // config.training.minibatches, 1)
 
     # --- model
-    model, given_params = from_config.build_model(config, tokenizer.vocab_size + 1, causal=False)
+    model, given_params = from_config.build_model(config, tokenizer.vocab_size + 1, device_mesh, causal=False)
+    rules = from_config.sharding_rules(config, model)
     mask_id = tokenizer.vocab_size
     if config.before:
         finetune.run_before(config, workdir, run)
         given_params = finetune.params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {finetune.before_directory(config, workdir)}")
-    params = from_config.initial_params(model, given_params, config.seed, device_mesh)
+    params = from_config.initial_params(model, given_params, config.seed, device_mesh, rules)
     frozen_models = {"reference": model} if "reference" in needs.models else {}
     frozen_params = {whose: jax.tree.map(jnp.copy, params) for whose in frozen_models}
 
@@ -157,7 +158,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": settings.temperature}
     losses = step.make_losses(model, frozen_models, terms, metrics, statistics.EACH, **scoring)
     memory = objective.initial_states(terms) | objective.initial_states([e.term for e in estimators])
-    train_state, abstract, shardings = from_config.initial_state(params, None, tx, memory, config.seed, device_mesh)
+    train_state, abstract, shardings = from_config.initial_state(
+        params, None, tx, lambda params: memory, config.seed, device_mesh, rules
+    )
     del params
     train_step = jax.jit(
         # One micro-batch per masking: the memory of a step is that of one, however many there are.

@@ -69,7 +69,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     functions, reward_weights = prompt_sets.rewards(config.rewards)
 
     # --- model and engine
-    model, given_params = from_config.build_model(config, tokenizer.vocab_size)
+    model, given_params = from_config.build_model(config, tokenizer.vocab_size, device_mesh)
+    rules = from_config.sharding_rules(config, model)
     engine = engines.make(config, model, tokenizer)
 
     # --- shaping, advantages, curriculum, objective
@@ -120,7 +121,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         finetune.run_before(config, workdir)
         given_params = finetune.params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {finetune.before_directory(config, workdir)}")
-    params = from_config.initial_params(model, given_params, config.seed, device_mesh)
+    params = from_config.initial_params(model, given_params, config.seed, device_mesh, rules)
     if (config.reference.update_every or config.reference.soup) and "reference" not in models:
         raise ValueError("config.reference: nothing of this run asks for a reference")
     frozen_params, frozen_models, moving = {}, {}, None
@@ -153,7 +154,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         of_engine = engine.init(heads.policy_params(params))
         return methods | ({ENGINE: of_engine} if jax.tree.leaves(of_engine) else {})
 
-    train_state, abstract, shardings = from_config.initial_state(params, moving, tx, memory, config.seed, device_mesh)
+    train_state, abstract, shardings = from_config.initial_state(
+        params, moving, tx, memory, config.seed, device_mesh, rules
+    )
     del params, moving
     train_step = jax.jit(
         step.make_step(
