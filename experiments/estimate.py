@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 import alignment.losses
 import alignment.metrics
@@ -25,7 +25,7 @@ from alignment import objective, statistics
 from alignment.models import decoder
 from alignment.training import costs, mesh
 from configs import common
-from experiments import from_config
+from experiments import finetune, from_config
 
 # Llama 3.1's shapes (Grattafiori et al. 2024, arXiv:2407.21783).
 MODELS = {
@@ -184,7 +184,7 @@ def page(pairs: int = 128) -> str:
     return text
 
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+# --config is defined by the script that the config is for.
 _HARDWARE = flags.DEFINE_enum("hardware", "h100-1", list(costs.HARDWARE), "What it is to run on.")
 _MODEL = flags.DEFINE_string("model", "", f"A public model's shape: {', '.join(MODELS)}; empty: the config's.")
 _PAGE = flags.DEFINE_string("page", "", "Write the page of tables to this file, and do nothing else.")
@@ -195,9 +195,9 @@ def main(_) -> None:
         if _PAGE.value:
             Path(_PAGE.value).write_text(page())
             return
-        if CONFIG.value is None:
+        if finetune.CONFIG.value is None:
             raise ValueError("--config: missing; the config whose run is to be estimated")
-        title, rows = estimate(CONFIG.value, costs.HARDWARE[_HARDWARE.value], _MODEL.value)
+        title, rows = estimate(finetune.CONFIG.value, costs.HARDWARE[_HARDWARE.value], _MODEL.value)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(title)
