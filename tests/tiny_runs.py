@@ -1,4 +1,4 @@
-"""Configs of `experiments.finetune` small enough that a whole run takes seconds; used by several test files."""
+"""Configs of the scripts of `experiments` small enough that a whole run takes seconds; used by several test files."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ def shrink_online(config, iterations=3):
     """An online config with its sizes made tiny, and the stage before it."""
     for section, values in _SMALL_ONLINE.items():
         config[section].update(values)
+    config.rollout.recycled = min(config.rollout.recycled, 1)
     config.training.iterations = config.training.eval_every = config.checkpoints.every = iterations
     if config.before:
         shrunk = shrink(config.before, 3)
@@ -115,8 +116,8 @@ def one_device(monkeypatch):
     monkeypatch.setattr(mesh, "make_mesh", functools.partial(mesh.make_mesh, devices=jax.devices()[:1]))
 
 
-def command(config_file, workdir, *flags) -> list[str]:
-    return [sys.executable, "-m", "experiments.finetune", f"--config={config_file}", f"--workdir={workdir}", *flags]
+def command(config_file, workdir, *flags, script="finetune") -> list[str]:
+    return [sys.executable, "-m", f"experiments.{script}", f"--config={config_file}", f"--workdir={workdir}", *flags]
 
 
 def environment(**extra) -> dict[str, str]:
