@@ -265,13 +265,13 @@ def sharding_rules(config: ConfigDict, model: decoder.Model) -> Mapping[str, Any
     return mesh.make_rules(config.mesh.rules)
 
 
-def with_value_model(model: decoder.Model, params: Any, seed: int, device_mesh) -> Any:
+def with_value_model(model: decoder.Model, params: Any, seed: int, device_mesh, rules=mesh.RULES) -> Any:
     """The parameters with a value model beside them (`heads.add_value_model`), placed on the mesh."""
 
     def add(params):
         return heads.add_value_model(model.config, params, jax.random.fold_in(jax.random.key(seed), 1))
 
-    shardings = mesh.parameter_sharding(device_mesh, jax.eval_shape(add, params))
+    shardings = mesh.parameter_sharding(device_mesh, jax.eval_shape(add, params), rules)
     return jax.jit(add, out_shardings=shardings)(params)
 
 

@@ -135,7 +135,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             frozen_params = {"reference": reference}
         del reference
     if separate:
-        params = from_config.with_value_model(model, params, config.seed, device_mesh)
+        params = from_config.with_value_model(model, params, config.seed, device_mesh, rules)
 
     # --- optimizer and steps
     updates = config.training.iterations * config.training.epochs * config.training.minibatches

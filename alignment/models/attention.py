@@ -39,20 +39,31 @@ def attend(q: Array, k: Array, v: Array, mask: Array, *, scale: float, softcap: 
     return out.transpose(0, 3, 1, 2, 4).reshape(batch, columns, heads * size)
 
 
+def blocks(columns: int) -> list[tuple[int, int]]:
+    """(first query, end) of the blocks of a causal row; a block reads the keys up to its end."""
+    size = max(BLOCK, -(-columns // MOST_BLOCKS))
+    return [(start, min(start + size, columns)) for start in range(0, columns, size)]
+
+
 def attend_row(
-    q: Array, k: Array, v: Array, mask: Array, *, scale: float, softcap: float | None = None, in_scan: bool = False
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array,
+    *,
+    scale: float,
+    softcap: float | None = None,
+    causal: bool = True,
+    in_scan: bool = False,
 ) -> Array:
-    """`attend` over whole rows (S = Q), where no query sees a key to its right: blocks of queries leave those out.
+    """`attend` over whole rows (S = Q). Of a causal model no query sees a key to its right: blocks leave those out.
 
     At most eight blocks, so that a long row does not compile for long: they read 0.56 of the square. For the backward
     pass only q, k and v are kept, and the scores made again: [B, H, Q, S] arrays of every layer would fill the memory,
     and on a CPU reading them back takes as long as computing them.
     """
-    columns = q.shape[1]
-    block = max(BLOCK, -(-columns // MOST_BLOCKS))
     attend_block = jax.checkpoint(functools.partial(attend, scale=scale, softcap=softcap), prevent_cse=not in_scan)
     parts = []
-    for start in range(0, columns, block):
-        end = min(start + block, columns)
+    for start, end in blocks(q.shape[1]) if causal else [(0, q.shape[1])]:
         parts.append(attend_block(q[:, start:end], k[:, :end], v[:, :end], mask[:, start:end, :end]))
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)

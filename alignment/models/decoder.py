@@ -326,7 +326,7 @@ def _layer(config, h, layer, rotary, mask, store=None):
     q, k = _rotate(q, *rotary), _rotate(k, *rotary)
     scores = {"scale": 1 / math.sqrt(config.head_dim), "softcap": config.attn_softcap}
     if store is None:
-        mixed = attend_row(q, k, v, mask, in_scan=config.scan_layers, **scores)
+        mixed = attend_row(q, k, v, mask, causal=config.causal, in_scan=config.scan_layers, **scores)
     else:
         k, v = store(k, v)
         mixed = attend(q, k, v, mask, **scores)

@@ -118,10 +118,11 @@ def shard_bytes(params: Any, shape: Mapping[str, int], rules: Mapping[str, Any] 
     return total
 
 
-def _blocks(columns: int) -> list[tuple[int, int]]:
-    """(queries, keys) of the blocks that `attend_row` makes of a row."""
-    block = max(attention.BLOCK, -(-columns // attention.MOST_BLOCKS))
-    return [(min(start + block, columns) - start, min(start + block, columns)) for start in range(0, columns, block)]
+def _blocks(config: decoder.DecoderConfig, columns: int) -> list[tuple[int, int]]:
+    """(queries, keys) of the products that attention makes of a row."""
+    if not config.causal:
+        return [(columns, columns)]
+    return [(end - start, end) for start, end in attention.blocks(columns)]
 
 
 def kept_per_column(config: decoder.DecoderConfig, columns: int) -> float:
@@ -139,13 +140,13 @@ def kept_per_column(config: decoder.DecoderConfig, columns: int) -> float:
         return c * width
     if config.remat == "dots":
         return c * (2 * width + queries + 2 * keys + 2 * mlp)
-    read = sum(k for _, k in _blocks(columns)) / columns
+    read = sum(k for _, k in _blocks(config, columns)) / columns
     return 2 * (c * width + 8 * width + 8) + c * (2 * queries + 2 * keys * read + 3 * mlp)
 
 
-def attended(columns: int) -> int:
+def attended(config: decoder.DecoderConfig, columns: int) -> int:
     """Query-key pairs that attention computes for a row: `attend_row` leaves out the blocks to the right."""
-    return sum(queries * keys for queries, keys in _blocks(columns))
+    return sum(queries * keys for queries, keys in _blocks(config, columns))
 
 
 def matrix_parameters(config: decoder.DecoderConfig) -> int:
@@ -158,7 +159,7 @@ def forward_flops(config: decoder.DecoderConfig, rows: int, columns: int, scored
     """Operations of one forward pass over all rows, by where they are done."""
     return {
         "matrices": 2.0 * matrix_parameters(config) * rows * columns,
-        "attention": 4.0 * config.num_layers * config.num_heads * config.head_dim * rows * attended(columns),
+        "attention": 4.0 * config.num_layers * config.num_heads * config.head_dim * rows * attended(config, columns),
         "head": 2.0 * config.hidden_size * config.vocab_size * rows * scored,
     }
 
@@ -207,7 +208,7 @@ def costs(
     chunk = min(work.chunk or vocabulary_walk.default_chunk(positions, config.vocab_size), config.vocab_size)
     full_logits = 2.0 * positions * config.vocab_size * 4
     chunked = 2.0 * positions * chunk * 4
-    block = _blocks(work.columns)[0][0]
+    block = _blocks(config, work.columns)[0][0]
     scores = 2.0 * rows * (config.num_heads / tensor) * block * work.columns * 4
     none = dataclasses.replace(config, remat="none")
     layer = kept_per_column(none, work.columns) * rows * work.columns if config.remat != "none" else 0.0

@@ -46,6 +46,13 @@ def test_rows_of_any_length_attend_by_the_formula_and_so_do_their_gradients(colu
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5)
 
 
+def test_a_row_that_sees_both_ways_is_not_cut_to_the_left():
+    q, k, v, mask = drawn(2 * BLOCK)
+    both = mask | mask.swapaxes(1, 2)
+    got = attend_row(q, k, v, both, scale=0.3, causal=False)
+    np.testing.assert_allclose(got, plain(q, k, v, both, 0.3, None), rtol=1e-4, atol=1e-5)
+
+
 def test_a_few_queries_over_many_keys_attend_as_in_the_whole_row():
     q, k, v, mask = drawn(48)
     whole = attend(q, k, v, mask, scale=0.3)
