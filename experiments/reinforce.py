@@ -382,6 +382,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     result["iterations"] = config.training.iterations
     if evaluations:
         result["reward_before"], result["reward_after"] = evaluations[0]["reward"], evaluations[-1]["reward"]
+    silent = [r["zero_gradient_groups"] for r in history if r["split"] == "train"]
+    result["zero_gradient_groups"] = float(np.mean(silent))  # of all iterations
     result["rewards_failed"] = failures_so_far.failed
     result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.iterations))
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")

@@ -7,16 +7,17 @@ The config file has, beside `get_config()`, two functions:
 * `get_sweep()` returns a dictionary: `parameters` (a name -> a list of choices, or {"low", "high"[, "log"][, "step"]}),
   `sampler` (grid | random | tpe), `trials` (how many; not for a grid), `maximize` and `minimize` (keys of a run's
   result or of its evaluation), `report` (more such keys, for the table), `repeat` (the parameter to average over in the
-  table, normally the seed), `figure` ({"x", "line", "panel"}: parameters), `prune_on` (an evaluation metric; trials
-  that look worse than the median of the others are ended);
+  table, normally the seed), `figure` ({"x", "line", "panel"}: parameters), `curves` (logged metrics such as
+  "eval/reward": drawn over the steps in curves.png, a line per value of the figure's `line`), `prune_on` (an evaluation
+  metric; trials that look worse than the median of the others are ended);
 * `with_values(config, **values)` returns the config of one trial.
 
 Start the same command several times, on one machine or on several that see the same WORKDIR and storage: each takes the
 next trial. A trial whose worker was killed is taken up again and goes on from its last checkpoint; a finished one is
 never run again. The storage is WORKDIR/study.db (SQLite) unless --storage names a database server, such as
 postgresql+psycopg2://USER@HOST/DATABASE (whose driver has to be installed). At the end WORKDIR holds trials.jsonl,
-table.md and figure.png. A config of experiments.reinforce is run by that script, any other by experiments.finetune.
-With several goals each is a column of the table, and the trials that no other beats in all of them are named below it.
+table.md, figure.png and curves.png. A config of experiments.reinforce is run by that script, any other by
+experiments.finetune. With several goals each is a column of the table, and the trials that no other beats in all of them are named below it.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ import sqlalchemy
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from alignment.training import checkpoints
+from alignment.training import checkpoints, logging
 from experiments import finetune, reinforce
 
-KEYS = ("parameters", "sampler", "trials", "maximize", "minimize", "report", "repeat", "figure", "prune_on")
+KEYS = ("parameters", "sampler", "trials", "maximize", "minimize", "report", "repeat", "figure", "curves", "prune_on")
 SAMPLERS = ("grid", "random", "tpe")
 
 
@@ -58,7 +59,7 @@ def load(path: str) -> tuple[dict[str, Any], Callable[..., ConfigDict]]:
         if not hasattr(module, name):
             raise ValueError(f"{path}: no function {name}(); experiments/sweep.py says what it returns")
     sweep = {"sampler": "grid", "trials": 0, "maximize": (), "minimize": (), "report": (), "repeat": "", "figure": {},
-             "prune_on": "", **module.get_sweep()}  # fmt: skip
+             "curves": (), "prune_on": "", **module.get_sweep()}  # fmt: skip
     if unknown := sorted(set(sweep) - set(KEYS)):
         raise ValueError(f"{path}: get_sweep() has the unknown key {unknown[0]!r}; allowed: {', '.join(KEYS)}")
     if not sweep.get("parameters"):
@@ -265,6 +266,41 @@ def draw(rows: list[dict[str, Any]], figure: Mapping[str, str], goal: str, path:
     plt.close(drawing)
 
 
+def draw_curves(rows: list[dict[str, Any]], sweep: Mapping[str, Any], workdir: Path, path: Path) -> None:
+    """A panel per logged metric over the steps: the mean of the trials of each line, between their extremes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    line = sweep["figure"].get("line", "")
+    panels = sweep["curves"]
+    drawing, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 3.6), squeeze=False, layout="constrained")
+    for axis, panel in zip(axes.flat, panels, strict=True):
+        split, _, metric = panel.partition("/")
+        lines: dict[Any, dict[int, list[float]]] = {}
+        for row in rows:
+            directory = directory_of(workdir, {p: row[p] for p in sweep["parameters"]})
+            for entry in logging.read_metrics(directory / "metrics.jsonl"):
+                if entry["split"] == split and metric in entry:
+                    lines.setdefault(row.get(line), {}).setdefault(entry["step"], []).append(entry[metric])
+        if not lines:
+            raise ValueError(f"get_sweep() asks for the curve {panel!r}, which no trial has logged")
+        for name, points in lines.items():
+            steps = sorted(points)
+            (drawn,) = axis.plot(steps, [statistics.mean(points[s]) for s in steps], label=name)
+            axis.fill_between(
+                steps, [min(points[s]) for s in steps], [max(points[s]) for s in steps],
+                alpha=0.12, color=drawn.get_color(), linewidth=0,
+            )  # fmt: skip
+        axis.set_xlabel("step")
+        axis.set_ylabel(f"{metric} ({split})")
+    if line:
+        axes[0, -1].legend(title=line, fontsize="small")
+    drawing.savefig(path, dpi=120)
+    plt.close(drawing)
+
+
 def report(sweep: Mapping[str, Any], study: optuna.Study, workdir: Path) -> str:
     goals = (*sweep["maximize"], *sweep["minimize"])
     columns = (*goals, *sweep["report"])
@@ -278,7 +314,9 @@ def report(sweep: Mapping[str, Any], study: optuna.Study, workdir: Path) -> str:
     text = table(rows, list(sweep["parameters"]), columns, sweep["repeat"])
     (workdir / "trials.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     (workdir / "table.md").write_text(text)
-    if rows and sweep["figure"]:
+    if rows and sweep["curves"]:
+        draw_curves(rows, sweep, workdir, workdir / "curves.png")
+    if rows and sweep["figure"].get("x"):
         draw(rows, sweep["figure"], goals[0], workdir / "figure.png")
     if best := unbeaten(study):
         text += "no other trial is better in every goal than: " + "; ".join(
@@ -308,7 +346,9 @@ def main(_) -> None:
             study = open_study(sweep, storage, _HEARTBEAT.value)
         work(sweep, with_values, finetune.CONFIG.value, workdir, study, _HEARTBEAT.value, run_of(finetune.CONFIG.value))
         print(report(sweep, study, workdir))
-        print(f"table   {workdir / 'table.md'}\nfigure  {workdir / 'figure.png'}\ntrials  {workdir / 'trials.jsonl'}")
+        for name in ("table.md", "figure.png", "curves.png", "trials.jsonl"):
+            if (workdir / name).exists():
+                print(workdir / name)
 
 
 if __name__ == "__main__":

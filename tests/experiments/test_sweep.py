@@ -208,7 +208,8 @@ def test_an_online_config_is_swept_too(tmp_path, monkeypatch):
     config.rewards = {"letters": {"function": "tiny_runs:letters"}}
     assert sweep.run_of(config) is reinforce.run and sweep.run_of(tiny_runs.dpo(1)) is finetune.run
     spec = {"parameters": {"rate": [1e-3]}, "sampler": "grid", "maximize": ("reward",), "minimize": (),
-            "report": ("reward_after",), "repeat": "", "figure": {}, "prune_on": ""}  # fmt: skip
+            "report": ("reward_after",), "repeat": "", "figure": {"line": "rate"}, "prune_on": "",
+            "curves": ("eval/reward", "train/zero_gradient_groups")}  # fmt: skip
 
     def with_values(config, rate):
         config.optimizer.learning_rate = rate
@@ -218,6 +219,10 @@ def test_an_online_config_is_swept_too(tmp_path, monkeypatch):
     sweep.work(spec, with_values, config, tmp_path, study, 60, sweep.run_of(config))
     (row,) = sweep.finished_trials(study, ("reward", "reward_after"))
     assert row["rate"] == 1e-3 and row["reward"] == row["reward_after"]
+    sweep.report(spec, study, tmp_path)
+    assert (tmp_path / "curves.png").stat().st_size > 5000 and not (tmp_path / "figure.png").exists()
+    with pytest.raises(ValueError, match="'eval/no_such', which no trial has logged"):
+        sweep.report({**spec, "curves": ("eval/no_such",)}, study, tmp_path)
     assert len(list((tmp_path / "before").iterdir())) == 1, "the warm-up is kept where other trials find it"
 
 
