@@ -23,7 +23,7 @@ A kernel (a loss or a metric) asks for what it needs by the names of its argumen
   itself (not of the one before, which predicts it);
 * `token_values` [B, T] float32: the same head at the position that predicts the token, the value before it is known;
   `behaviour_token_values` is what it said when the completion was sampled;
-* `[SIDE_]head_rewards` [B, n] and `[SIDE_]token_head_scores` [B, T, n] float32: all n heads (`config.model.reward_heads`)
+* `[SIDE_]head_rewards` [B, n] and `[SIDE_]token_head_scores` [B, T, n] float32: all n = `config.model.reward_heads`,
   where `rewards` and `token_scores` are the first of them; `prompt_head_rewards` [B, n]: all heads at the prompt's last
   token; `head_weights` [n, D] float32: the heads' weight rows, the same for the whole batch;
 * `[SIDE_]features` [B, D] and `[SIDE_]token_features` [B, T, D] float32: the hidden states that the heads read;

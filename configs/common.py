@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-GRADIENTS = ("ordinary", "pairwise_normalized")
+GRADIENTS = ("ordinary", "pairwise_normalized", "meta_rm")
 # Sections whose keys are names of kernels, of their hyperparameters or of columns, and so are not fixed here.
-FREE = ("objective", "metrics", "before", "data.columns")
+FREE = ("objective", "metrics", "before", "voters", "data.columns")
 
 
 def base() -> ConfigDict:
@@ -18,11 +18,14 @@ def base() -> ConfigDict:
     config.before = ConfigDict()  # the run whose trained parameters this one starts from, a whole config but for the
     # model, mesh, seed and tokenizer, which are this one's; empty: none
     config.before_workdir = ""  # where that run is kept; "": WORKDIR/before. Several runs may start from one
+    config.voters = ConfigDict()  # a whole config of a reward model with several heads on the same data, trained first:
+    # the mean gap of its heads on every pair is the column strength_means; empty: none
 
     config.data = ConfigDict()
     config.data.source = "corpus"  # corpus, task:NAME (generated), *.jsonl, *.parquet, a TFDS directory, tfds:NAME
     config.data.eval_source = ""  # as source; "": the corpus' test split, none for other sources
-    config.data.kind = "pairs"  # completion | chat | pairs | lists | unpaired | triples
+    config.data.kind = "pairs"  # completion | chat | pairs | lists | unpaired | triples | ratings | steps |
+    # sampled_pairs
     config.data.split = "train"  # of TFDS
     config.data.eval_split = "test"
     config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
@@ -84,7 +87,10 @@ def base() -> ConfigDict:
     config.training.accumulate = 1  # micro-batches per step
     config.training.vocabulary_chunk = 0  # entries per chunk of the scoring pass; 0: about 8 million logits at a time
     config.training.temperature = 1.0  # logits are divided by it before scoring
-    config.training.gradient = "ordinary"  # ordinary | pairwise_normalized (both sides of a pair pull equally hard)
+    config.training.gradient = "ordinary"  # ordinary | pairwise_normalized (both sides of a pair pull equally hard) |
+    # meta_rm (taken where the rewards of the unlabelled samples lie further apart)
+    config.training.meta_step = 1e-3  # of meta_rm: how far it moves before it looks
+    config.training.view_dropout = 0.1  # share of the weights dropped in the second pass, for second_features
     config.training.log_every = 10
     config.training.eval_every = 100
     config.training.max_skipped_in_a_row = 5  # steps with a non-finite loss or gradient before the run stops
@@ -187,6 +193,13 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError(
             f"config.checkpoints.every: {config.checkpoints.every} must be a multiple of config.training.eval_every "
             f"({config.training.eval_every}) when best_metric is set, so that every checkpoint has been evaluated"
+        )
+    if not 0 <= config.training.view_dropout < 1:
+        raise ValueError(f"config.training.view_dropout: must lie in [0, 1), got {config.training.view_dropout}")
+    if config.training.gradient == "meta_rm" and config.training.accumulate > 1:
+        raise ValueError(
+            f"config.training.accumulate: {config.training.accumulate} micro-batches would each take an inner step of "
+            "their own; set it to 1 with config.training.gradient='meta_rm'"
         )
     if config.training.gradient not in GRADIENTS:
         raise ValueError(f"config.training.gradient: {config.training.gradient!r} is not one of {', '.join(GRADIENTS)}")

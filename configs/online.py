@@ -16,7 +16,9 @@ def base() -> ConfigDict:
     config.reference = shared.reference
 
     config.data = ConfigDict()
-    config.data.source = "task:sorting"  # task:NAME (generated, alignment.rewards.tasks), *.jsonl, *.parquet
+    config.data.source = (
+        "task:sorting"  # task:NAME (generated, alignment.rewards.tasks), corpus (its prompts), *.jsonl, *.parquet
+    )
     config.data.eval_source = ""  # as source; "": the task's test split, none for other sources
     config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
     config.data.size = 2048  # of a generated task
@@ -40,7 +42,9 @@ def base() -> ConfigDict:
     config.rollout.engine = ""  # package.module:function that makes an engine; "": the model samples itself
     config.rollout.importance_cap = 0.0  # > 0: recompute the log-probs and weigh tokens by min(trainer / engine, cap)
 
-    config.rewards = ConfigDict()  # name -> {weight, function}: a task's name, or package.module:function
+    # name -> {weight, function}: a task's name, or package.module:function; or {weight, checkpoint, combine, ...}: the
+    # WORKDIR of a trained reward model (or several), experiments.reward_models says what goes with it
+    config.rewards = ConfigDict()
     config.reward_runner = ConfigDict()
     config.reward_runner.workers = 0  # processes; 0: in this one, without a time limit
     config.reward_runner.time_limit = 5.0  # seconds for one reward

@@ -33,10 +33,19 @@ import alignment.metrics
 from alignment import objective, statistics
 from alignment.data import pipeline
 from alignment.models import decoder, hugging_face
-from alignment.training import checkpoints, mesh, optimizer, preemption, side_gradients, step, stored_reference
+from alignment.training import (
+    checkpoints,
+    mesh,
+    meta_gradient,
+    optimizer,
+    preemption,
+    side_gradients,
+    step,
+    stored_reference,
+)
 from alignment.training import logging as metrics_log
 from configs import common
-from experiments import diagnostics, from_config, gold_reward
+from experiments import diagnostics, from_config, gold_reward, reward_models
 from experiments.from_config import say
 
 
@@ -177,17 +186,21 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     )
 
     # --- objective
-    columns = (*data.columns, *(("token_rewards",) if any(config.data.revision_prompts.values()) else ()))
-    terms = objective.bind(config.objective.to_dict(), alignment.losses, "objective", data.sides, columns)
-    metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, columns)
+    columns = [*data.columns, "random_bits", *(["strength_means"] if config.voters else [])]
+    columns += ["token_rewards"] if any(config.data.revision_prompts.values()) else []
+    sizes = {"heads": config.model.reward_heads, "ratings": data.ratings}
+    terms = objective.bind(config.objective.to_dict(), alignment.losses, "objective", data.sides, columns, sizes)
+    metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, columns, sizes)
     names = objective.names_of((*terms, *metrics)) + diagnostics.names_of(config.diagnostics)
     needs = statistics.needs_of(names)
     if "teacher" in needs.models:
         raise ValueError(
             "config.objective: a term asks for a teacher; this script has only the policy and its reference"
         )
-    if needs.head and not config.model.reward_heads:
+    if needs.head - set(statistics.FEATURES) and not config.model.reward_heads:
         raise ValueError("config.model.reward_heads: the objective reads a reward head; set it to 1")
+    if config.voters and "strength_means" not in names:
+        raise ValueError("config.voters: no kernel of this objective asks for strength_means")
     objective.check_accumulation(terms, config.training.accumulate)
     diagnostics.check(config, terms, data)
     if unread := sorted(set(data.columns) - {"ids", "valid", *names}):
@@ -201,6 +214,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         say(f"{name}: starting from the parameters in {before_directory(config, workdir)}")
     params = from_config.initial_params(model, given, config.seed, device_mesh)
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": config.training.temperature}
+    scoring |= {"view_dropout": config.training.view_dropout} if "second_features" in needs.head else {}
     reference = None
     if "reference" in needs.models:
         before = before_directory(config, workdir)
@@ -210,6 +224,10 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     tables = from_config.stored_tables(
         config, workdir, names, needs, model, params, reference, data, device_mesh, by_process
     )
+    if config.voters:
+        voters = reward_models.voters_config(config, before_directory(config, workdir))
+        run(voters, workdir / "voters")
+        reward_models.add_votes(tables, workdir, voters, data, device_mesh, by_process)
     frozen_params, frozen_models, moving = {}, {}, None
     if reference is not None and not config.precompute_reference:
         frozen_models = {"reference": model}
@@ -224,6 +242,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     losses = step.make_losses(model, frozen_models, terms, metrics, data.sides, **scoring)
     if config.training.gradient == "pairwise_normalized":
         gradient = side_gradients.make_gradient(model, frozen_models, terms, metrics, data.sides, **scoring)
+        make_step = functools.partial(step.make_update, gradient)
+    elif config.training.gradient == "meta_rm":
+        gradient = meta_gradient.make_gradient(
+            model, frozen_models, terms, metrics, data.sides, columns, meta_step=config.training.meta_step, **scoring
+        )
         make_step = functools.partial(step.make_update, gradient)
     else:
         make_step = functools.partial(step.make_step, losses)
@@ -340,8 +363,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 progress.advance(at, tokens, values)
             if evaluation_batches and (at % config.training.eval_every == 0 or at == config.training.steps):
                 models = (train_state.params, step.with_reference(frozen_params, train_state), train_state.method_state)
-                evaluated, last_evaluation = at, evaluate(
-                    terms, evaluation, *models, evaluation_batches, tables["eval"], device_mesh
+                evaluated, last_evaluation = (
+                    at,
+                    evaluate(terms, evaluation, *models, evaluation_batches, tables["eval"], device_mesh),
                 )
                 if entanglement:
                     last_evaluation |= mean_values(entanglement, *models, few_batches, tables["eval"], device_mesh)

@@ -29,7 +29,7 @@ from alignment.rewards import runner
 from alignment.training import checkpoints, mesh, optimizer, preemption, rollouts, step
 from alignment.training import logging as metrics_log
 from configs import common, online
-from experiments import finetune, from_config, prompt_sets, sampling
+from experiments import finetune, from_config, prompt_sets, reward_models, sampling
 from experiments.from_config import say
 
 # What a rollout brings along; estimators and the objective may name it.
@@ -86,6 +86,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     tokenizer = from_config.load_tokenizer(config)
     train, held_out = prompt_sets.load(config, tokenizer)
     functions, reward_weights = prompt_sets.rewards(config.rewards)
+    models_of_reward = reward_models.bind(config.rewards, device_mesh)
 
     # --- shaping, advantages, objective
     names_before = [*ROLLOUT_COLUMNS, *OF_THE_REWARDS, "greedy_rewards", "behaviour_token_values"]
@@ -270,7 +271,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     last_evaluation: dict[str, float] = {}
     evaluated = 0
     failures_so_far = runner.RewardReport()
-    with runner.RewardRunner(functions, reward_weights, **config.reward_runner.to_dict()) as rewarder:
+    with reward_models.rewarder(functions, reward_weights, models_of_reward, config.reward_runner) as rewarder:
         try:
             if held_out and not first:
                 last_evaluation, lines = evaluate(train_state.params)
@@ -284,9 +285,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 kept, drawn, equal = [], 0, 0
                 for round_number in range(settings.max_rounds if settings.dynamic_sampling else 1):
                     chosen = prompt_sets.next_prompts(train, settings.prompts, config.seed, at, round_number)
-                    batch, failures, _ = roll_out(
-                        train_state.params, chosen, jax.random.fold_in(key, round_number)
-                    )
+                    batch, failures, _ = roll_out(train_state.params, chosen, jax.random.fold_in(key, round_number))
                     failures_so_far = failures_so_far + failures
                     alike = np.ptp(batch["rewards"], axis=1) == 0
                     drawn, equal = drawn + len(alike), equal + int(alike.sum())

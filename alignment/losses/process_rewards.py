@@ -61,7 +61,7 @@ def prm_last_step_loss(token_head_scores: Array, step_labels: Array, step_mask: 
       step_labels: y in [0, 1]. Held fixed.
       step_mask: bool, True at the last token of each step's separator.
 
-    Shapes: scores `[..., T, 2]`, the others `[..., T]`; result float32 `[...]`, in nats; 0 for a solution without steps.
+    Shapes: scores `[..., T, 2]`, the others `[..., T]`; result float32 `[...]`, in nats; 0 where no step ends.
 
     Raises:
       AssertionError: shapes do not go together or a dtype is wrong.

@@ -37,8 +37,8 @@ def denoised_bt_loss(
     Args:
       chosen_rewards, rejected_rewards: r_w and r_l. Trained.
       strength_means: mu, positive where the committee agrees with the label. Held fixed.
-      threshold: any number; 0 turns round whatever the committee votes against. The paper takes the quantile of mu below
-        which 10 % of the data lie: a run with `config.voters` prints the quantiles.
+      threshold: any number; 0 turns round whatever the committee votes against. The paper takes the quantile of mu
+        below which 10 % of the data lie: a run with `config.voters` prints the quantiles.
       label_smoothing: e in [0, 1/2).
 
     Shapes: all `[...]`, usually `[B]`; result float32 `[...]`.

@@ -317,6 +317,7 @@ def goal_contrastive_loss(
     checks.boolean(valid=valid, chosen_mask=chosen_mask, rejected_mask=rejected_mask)
     checks.same_shape(valid=valid, random_bits=random_bits)
     checks.leading_shape(valid=valid, chosen_mask=chosen_mask)
+    checks.same_shape(chosen_mask=chosen_mask, rejected_mask=rejected_mask)
     agreeing, opposed = _goal_cosines(
         chosen_token_features, rejected_token_features, chosen_mask & valid[:, None], rejected_mask & valid[:, None],
         random_bits,

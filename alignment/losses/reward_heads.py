@@ -135,7 +135,7 @@ def length_disentangled_rm(
 
 
 def _preference_score(first: Array, second: Array) -> Array:
-    """a d - b c of every block: first = (a_1, b_1, ...), second = (c_1, d_1, ...). Shapes: `[..., 2k]` to `[..., k]`."""
+    """a d - b c of every block: first = (a_1, b_1, ...), second = (c_1, d_1, ...). `[..., 2k]` to `[..., k]`."""
     a, b, c, d = first[..., 0::2], first[..., 1::2], second[..., 0::2], second[..., 1::2]
     return a * d - b * c
 

@@ -101,8 +101,8 @@ def focal_reward_loss(chosen_rewards: Array, rejected_rewards: Array, *, gamma: 
 
         p = s(r_w - r_l),  loss = -(1 - 2 max(0, p - 1/2))^gamma * log p
 
-    The factor is 1 wherever p <= 1/2, so misordered pairs cost exactly what they cost in `bt_reward_loss`; it falls to 0
-    as p goes to 1. (FocalPO, in `alignment.losses.focal_po`, does the opposite.)
+    The factor is 1 wherever p <= 1/2, so misordered pairs cost exactly what they cost in `bt_reward_loss`; it falls to
+    0 as p goes to 1. (FocalPO, in `alignment.losses.focal_po`, does the opposite.)
 
     Args:
       chosen_rewards, rejected_rewards: r_w and r_l. Trained, through the factor too.

@@ -29,7 +29,6 @@ def make_losses(
     terms: tuple[objective.Term, ...],
     metrics: tuple[objective.Term, ...],
     sides: tuple[str, ...],
-    *,
     **scoring: Any,
 ) -> Callable:
     """`(params, frozen_params, method_state, batch) -> ({term: sum}, {metric: sum}, kept)`, unreduced by design.

@@ -40,9 +40,9 @@ ROWS = (
         "length_disentangled_rm",
         odin,
         (*HEADS, "head_weights"),
-        # Both sums are equal: log 2. Lengths (10, 30, 20, 40) and the length head (1, 3, 2, 4): rho = 1. The quality head
-        # (1, 1, 0, 0) around 0.5, lengths around 25:
-        # -7.5 + 2.5 + 2.5 - 7.5 = -10, rho = -10 / sqrt(500 * 1). cos = 1 / sqrt 2.
+        # Both sums are equal: log 2. Lengths (10, 30, 20, 40) and the length head (1, 3, 2, 4): rho = 1. The quality
+        # head (1, 1, 0, 0) around 0.5, lengths around 25: -7.5 + 2.5 + 2.5 - 7.5 = -10, rho = -10 / sqrt(500 * 1).
+        # cos = 1 / sqrt 2.
         hand=(
             (
                 {
