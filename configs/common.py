@@ -17,6 +17,7 @@ def base() -> ConfigDict:
     config.distributed = False  # True: jax.distributed.initialize() first, one process per host
     config.before = ConfigDict()  # the run whose trained parameters this one starts from, a whole config but for the
     # model, mesh, seed and tokenizer, which are this one's; empty: none
+    config.before_heads = 0  # reward heads that run trains, to be this one's first; further heads then start at 0
     config.before_workdir = ""  # where that run is kept; "": WORKDIR/before. Several runs may start from one
     config.voters = ConfigDict()  # a whole config of a reward model with several heads on the same data, trained first:
     # the mean gap of its heads on every pair is the column strength_means; empty: none
@@ -80,6 +81,7 @@ def base() -> ConfigDict:
     config.optimizer.b2 = 0.95
     config.optimizer.eps = 1e-8
     config.optimizer.weight_decay = 0.0
+    config.optimizer.only = ()  # last names of the parameters that are trained, e.g. ("reward_head",); empty: all
     config.optimizer.clip_norm = 1.0  # 0: no clipping
 
     config.training = ConfigDict()
@@ -155,6 +157,15 @@ def after_sft(objective: dict, metrics: dict) -> ConfigDict:
     config.training.eval_every = 40
     config.training.log_every = 5
     config.checkpoints.every = 80
+    return config
+
+
+def reward_model(objective: dict, metrics: dict) -> ConfigDict:
+    """A reward head trained after SFT; the policy itself is not what is trained, so no samples of it are scored."""
+    config = after_sft(objective, metrics)
+    config.model.reward_heads = 1
+    config.optimizer.learning_rate = 3e-4
+    config.gold.samples = 0
     return config
 
 

@@ -11,7 +11,8 @@ def base() -> ConfigDict:
     """The smallest complete config: no objective, no advantages, no reward yet."""
     shared = common.base()
     config = ConfigDict()
-    config.seed, config.distributed, config.before, config.before_workdir = 0, False, ConfigDict(), ""
+    config.seed, config.distributed = 0, False
+    config.before, config.before_heads, config.before_workdir = ConfigDict(), 0, ""
     config.model, config.mesh, config.optimizer = shared.model, shared.mesh, shared.optimizer
     config.reference = shared.reference
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from absl import app, flags
 from absl import logging as absl_logging
 from jax.experimental import multihost_utils
@@ -59,7 +60,7 @@ def config_before(config: ConfigDict) -> ConfigDict:
     before = ConfigDict(config.before.to_dict())
     before.seed, before.distributed = config.seed, config.distributed
     before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
-    before.model.reward_heads = 0
+    before.model.reward_heads = config.before_heads
     before.data.tokenizer = config.data.tokenizer
     return before
 
@@ -89,11 +90,20 @@ def before_directory(config: ConfigDict, workdir: Path) -> Path:
 
 def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
     """The parameters that the finished run `config.before` ended with, on this run's mesh."""
-    before_model = decoder.build(dataclasses.replace(model.config, reward_heads=0))
+    heads = config.before_heads
+    if heads > model.config.reward_heads:
+        raise ValueError(
+            f"config.before_heads: {heads} heads do not fit this model's {model.config.reward_heads} "
+            "(config.model.reward_heads)"
+        )
+    before_model = decoder.build(dataclasses.replace(model.config, reward_heads=heads))
     shapes = jax.eval_shape(before_model.init, jax.random.key(0))
     abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes))
     description = from_config.describe_model(before_model.config)
-    return checkpoints.restore_params(before_directory(config, workdir) / "checkpoints", abstract, description)
+    params = checkpoints.restore_params(before_directory(config, workdir) / "checkpoints", abstract, description)
+    if heads:
+        params["reward_head"] = jnp.pad(params["reward_head"], ((0, 0), (0, model.config.reward_heads - heads)))
+    return params
 
 
 def gold_settings(config: ConfigDict) -> tuple:

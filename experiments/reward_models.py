@@ -8,8 +8,8 @@
 
 An entry with a `checkpoint` has, beside `weight`: `combine`, a function of `alignment.rewards.ensembles` or
 `alignment.rewards.combining` (of several heads to one number) or, for models trained on steps, of
-`alignment.rewards.process`; the hyperparameters of that function; and `standardise` (True: every head is brought to mean
-0 and deviation 1 on the pairs or completions that its own run was evaluated on, or trained on if there were none).
+`alignment.rewards.process`; the hyperparameters of that function; and `standardise` (True: every head is brought to
+mean 0 and deviation 1 on the completions that its own run was evaluated on, or trained on if there were none).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Several reward models, or several heads of one, as one reward: what an ensemble is sure of, and what it fears.
 
-Scores stand on the last axis, `[..., K]`: K members. Results are constants for a policy, and nothing here is trained. Bring
-members to a common scale first (`standardised`): of raw scores the worst case is that of the member with the lowest
-offset.
+Scores stand on the last axis, `[..., K]`: K members. Results are constants for a policy, and nothing here is
+trained. Bring members to a common scale first (`standardised`): of raw scores the worst case is that of the member with
+the lowest offset.
 """
 
 import jax
@@ -73,7 +73,7 @@ def preference_strength(vote_chosen: Array, vote_rejected: Array) -> tuple[Array
     """Mean and population deviation of the members' gaps r_k(chosen) - r_k(rejected): both `[...]` of `[..., K]`.
 
     A mean below 0 says that the label is probably wrong, one near 0 that the pair is ambiguous. Voters that were
-    trained on the pairs remember them: one epoch, or votes out of fold. Voters of different scales should be standardised.
+    trained on the pairs remember them: one epoch, or votes out of fold. Standardise voters of different scales.
 
     Paper: Wang et al., 2024 (Secrets of RLHF Part II), arXiv 2401.06080, with ten voters.
     """

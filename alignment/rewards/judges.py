@@ -20,7 +20,8 @@ def first_probability(logit_first: Array, logit_second: Array) -> Array:
 def debiased_preference(first_when_ab: Array, first_when_ba: Array) -> Array:
     """P(a > b) = (p_first(a, b) + 1 - p_first(b, a)) / 2, each p that the answer shown FIRST is better. `[...]`.
 
-    Whatever a judge adds to the probability of the first place cancels; one that always says the same p gives 1/2. Probabilities are averaged, not logits, as in the public code.
+    Whatever a judge adds to the probability of the first place cancels; one that always says the same p gives 1/2.
+    Probabilities are averaged, not logits, as in the public code.
 
     Paper: Dong et al., 2024 (RLHF Workflow), arXiv 2405.07863; position bias: Zheng et al., 2023, arXiv 2306.05685.
     """

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from alignment.data import corpus
+
 
 class Tree(NamedTuple):
-    """Nodes of a tree of responses: the text up to each and the path of child numbers to it; which of them are leaves."""
+    """Nodes of a tree of responses: the text up to each, the path of child numbers to it; which of them are leaves."""
 
     prompt: str
     texts: list[str]
@@ -107,3 +109,22 @@ def mean_inference_distance(edges, variances, nodes: int) -> float:
     """Mean over all pairs of different responses: smaller is better, the data let rewards generalise further."""
     found = inference_distances(edges, variances, nodes)
     return float(found[~np.eye(nodes, dtype=bool)].mean())
+
+
+# --- on the embedded corpus ------------------------------------------------------------------------------------------
+
+
+def corpus_segment(prompt: str, text: str, rng: np.random.Generator) -> str:
+    """The next piece of a sentence about the prompt's animal: the naming, then one adjective after another."""
+    said = len(text.split())
+    if said == 0:
+        return corpus.demonstration(prompt, rng).split(" is ", 1)[0]
+    word = str(rng.choice(corpus.POSITIVE + corpus.NEGATIVE))
+    return f" is {word}" if said == 2 else f" and {word}."
+
+
+def corpus_partial_reward(prompt: str, text: str) -> float:
+    """The corpus' gold reward without its length term, of a sentence that may stop early: 1 for each good part said."""
+    words = text.rstrip(".").split()
+    noun = 1.0 if words[1] == next(n for n in corpus.NOUNS if f" {n}" in prompt) else -1.0
+    return noun + sum((w in corpus.POSITIVE) - float(w in corpus.NEGATIVE) for w in words[2:])
