@@ -2,7 +2,7 @@
 
 Right answers earn more the shorter they are, n-grams that come again cost, and so does coming near the length limit.
 
-python -m experiments.finetune --config=configs/length_shaping_rewards.py --workdir=runs/length_shaping_rewards
+python -m experiments.reinforce --config=configs/length_shaping_rewards.py --workdir=runs/length_shaping_rewards
 
 Not measured yet.
 """

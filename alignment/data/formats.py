@@ -36,6 +36,7 @@ from typing import Any
 
 from alignment.data import fields
 from alignment.data.fields import DataError, InvalidRecord, Prompt
+from alignment.data.fields import Message as Message  # part of what this module offers
 
 KINDS = ("completion", "chat", "pairs", "lists", "unpaired", "triples", "ratings", "steps", "sampled_pairs", "prompts")
 

@@ -1,7 +1,7 @@
 """Pairs that two contexts rank in opposite ways: what a reward model needs to learn to read the context.
 
-Pitis et al., 2024 (Improving Context-Aware Preference Modeling for Language Models), arXiv 2407.14916. What follows from
-such a model is in `alignment.rewards.contexts`; no code is published.
+Pitis et al., 2024 (Improving Context-Aware Preference Modeling for Language Models), arXiv 2407.14916. What follows
+from such a model is in `alignment.rewards.contexts`; no code is published.
 """
 
 from collections.abc import Mapping, Sequence
