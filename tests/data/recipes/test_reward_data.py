@@ -30,7 +30,7 @@ def test_reversed_contexts_turn_every_label_round():
     said = {(r["prompt"], r["chosen"]) for r in there}
     assert all((r["prompt"], r["rejected"]) in said for r in back)
     for options in ({"contexts": ("+", "+")}, {"contexts": ("+", "-"), "reverse": True, "without": True}):
-        with pytest.raises(ValueError, match="the same|not both"):
+        with pytest.raises(ValueError, match=r"the same|not both"):
             contexts.context_records(PAIRS, **options)
 
 
