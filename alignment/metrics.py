@@ -119,16 +119,18 @@ def general_preference_accuracy(chosen_head_rewards: Array, rejected_head_reward
 
 
 def step_accuracy(token_head_scores: Array, step_labels: Array, step_mask: Array) -> Array:
-    """1 where the likelier class of a step is its label (1 from 1/2 on); a tie is 0. 0 where no step ends.
+    """Share of a solution's steps whose likelier class is the label (1 from 1/2 on); a tie is 0, no steps are 0.
 
-    Shapes: `[B, T, 2]`, `[B, T]`, `[B, T]`; result float32 `[B, T]`, to be reduced under `step_mask`.
+    Shapes: `[B, T, 2]`, `[B, T]`, `[B, T]`; result float32 `[B]`.
     """
     (scores,) = checks.floats(token_head_scores=token_head_scores)
     (labels,) = checks.floats(step_labels=step_labels)
     checks.boolean(step_mask=step_mask)
+    checks.same_shape(step_labels=labels, step_mask=step_mask)
+    checks.leading_shape(step_labels=labels, token_head_scores=scores)
     odds = jnp.where(step_mask, scores[..., 1] - scores[..., 0], 0.0)
-    right = jnp.where(labels >= 0.5, odds > 0, odds < 0)
-    return jnp.where(step_mask, _indicator(right, odds), 0.0)
+    right = _indicator(jnp.where(labels >= 0.5, odds > 0, odds < 0), odds)
+    return jnp.sum(jnp.where(step_mask, right, 0.0), axis=-1) / jnp.maximum(step_mask.sum(axis=-1), 1)
 
 
 def _indicator(condition: Array, difference: Array) -> Array:

@@ -312,7 +312,7 @@ def drop_weights(params, random_bits: Array, rate: float):
     keys = jax.random.split(jax.random.key(random_bits.reshape(-1)[0]), len(leaves))
 
     def drop(path, x: Array, key: Array) -> Array:
-        if x.ndim < 2 or "norm" in jax.tree_util.keystr(path):  # gains of stacked layers have two axes as well
+        if x.ndim < 2 or any(kind in jax.tree_util.keystr(path) for kind in ("norm", "bias")):  # stacked, two axes
             return x
         return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0).astype(x.dtype)
 

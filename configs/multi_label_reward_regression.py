@@ -3,7 +3,7 @@
 A run names the sum it wants: {"checkpoint": WORKDIR, "combine": "weighted_sum", "weights": (1, 1, -0.4)},
 or "transformed_sum" for rewards that must all be good.
 
-python -m experiments.finetune --config=configs/multi_label_reward_regression.py --workdir=runs/multi_label_reward_regression
+python -m experiments.finetune --config=configs/multi_label_reward_regression.py --workdir=runs/multi_label
 
 Not measured yet.
 """

@@ -141,12 +141,12 @@ def _preference_score(first: Array, second: Array) -> Array:
 
 
 def general_preference_model(
-    chosen_head_rewards: Array, rejected_head_rewards: Array, *, temperature: float = 0.1, margin: float = 0.0
+    chosen_head_rewards: Array, rejected_head_rewards: Array, *, temperature: float = 0.1, target_gap: float = 0.0
 ) -> Array:
     """Preferences by a skew-symmetric form of embeddings, which can be cyclic, as no difference of rewards can.
 
         s(y1 > y2) = sum_l (a_l d_l - b_l c_l),  v(y1) = (a_1, b_1, ...), v(y2) = (c_1, d_1, ...)
-        loss = -log s((s(y_w > y_l) - margin) / temperature)
+        loss = -log s((s(y_w > y_l) - target_gap) / temperature)
 
     The heads' outputs are the embedding, an even number of them. Embeddings (r, 1) give Bradley-Terry. The score grows
     with the product of the norms: keep the learning rate low.
@@ -154,7 +154,7 @@ def general_preference_model(
     Args:
       chosen_head_rewards, rejected_head_rewards: embeddings of both sides. Trained.
       temperature: in (0, inf).
-      margin: in [0, inf), in units of the score.
+      target_gap: in [0, inf), in units of the score.
 
     Shapes: both `[..., 2k]`; result float32 `[...]`.
 
@@ -166,8 +166,8 @@ def general_preference_model(
     """
     chosen, rejected = _even(*_pair(chosen_head_rewards, rejected_head_rewards))
     checks.number("temperature", temperature, 0.0)
-    checks.number("margin", margin, 0.0, closed="left")
-    return links.logistic((_preference_score(chosen, rejected).sum(axis=-1) - margin) / temperature)
+    checks.number("target_gap", target_gap, 0.0, closed="left")
+    return links.logistic((_preference_score(chosen, rejected).sum(axis=-1) - target_gap) / temperature)
 
 
 def general_preference_model_scaled(
@@ -176,7 +176,7 @@ def general_preference_model_scaled(
     prompt_head_rewards: Array,
     *,
     temperature: float = 0.1,
-    margin: float = 0.0,
+    target_gap: float = 0.0,
     gate_temperature: float = 1.0,
 ) -> Array:
     """`general_preference_model` whose blocks are weighed by the prompt: s = sum_l lambda_l(x) (a_l d_l - b_l c_l).
@@ -190,7 +190,7 @@ def general_preference_model_scaled(
       chosen_head_rewards, rejected_head_rewards: all heads at the end of both sides. Trained.
       prompt_head_rewards: all heads at the end of the prompt. Trained.
       temperature: in (0, inf).
-      margin: in [0, inf).
+      target_gap: in [0, inf).
       gate_temperature: in (0, inf); the paper divides by the square root of the hidden size.
 
     Shapes: all `[..., 3k]`; result float32 `[...]`.
@@ -209,12 +209,12 @@ def general_preference_model_scaled(
     if chosen.ndim < 1 or chosen.shape[-1] % 3:
         raise AssertionError(f"chosen_head_rewards must have 3k heads, got shape {chosen.shape}")
     checks.number("temperature", temperature, 0.0)
-    checks.number("margin", margin, 0.0, closed="left")
+    checks.number("target_gap", target_gap, 0.0, closed="left")
     checks.number("gate_temperature", gate_temperature, 0.0)
     blocks = chosen.shape[-1] // 3
     scales = blocks * jax.nn.softmax(prompt[..., 2 * blocks :] / gate_temperature, axis=-1)
     scores = _preference_score(chosen[..., : 2 * blocks], rejected[..., : 2 * blocks])
-    return links.logistic((jnp.sum(scales * scores, axis=-1) - margin) / temperature)
+    return links.logistic((jnp.sum(scales * scores, axis=-1) - target_gap) / temperature)
 
 
 def _even(chosen: Array, rejected: Array) -> tuple[Array, Array]:

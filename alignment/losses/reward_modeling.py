@@ -165,44 +165,44 @@ def barrier_reward_loss(
     return focal + barrier * 0.5 * (wall(chosen_rewards) + wall(rejected_rewards))
 
 
-def hinge_reward_loss(chosen_rewards: Array, rejected_rewards: Array, *, margin: float = 1.0) -> Array:
-    """max(0, margin - (r_w - r_l)): nothing is learnt from a pair whose gap has reached the margin.
+def hinge_reward_loss(chosen_rewards: Array, rejected_rewards: Array, *, target_gap: float = 1.0) -> Array:
+    """max(0, target_gap - (r_w - r_l)): nothing is learnt from a pair whose gap is wide enough.
 
     Args:
       chosen_rewards, rejected_rewards: r_w and r_l. Trained.
-      margin: in [0, inf).
+      target_gap: in [0, inf).
 
     Shapes: both `[...]`, usually `[B]`; result float32 `[...]`, in units of reward.
 
     Raises:
       AssertionError: shapes differ or rewards are not floating.
-      ValueError: static margin out of range.
+      ValueError: static target_gap out of range.
 
     Paper: compared in Liu et al., 2024 (Skywork-Reward), arXiv 2410.18451.
     """
     gaps = _gap(chosen_rewards, rejected_rewards)
-    checks.number("margin", margin, 0.0, closed="left")
-    return jnp.maximum(0.0, margin - gaps)
+    checks.number("target_gap", target_gap, 0.0, closed="left")
+    return jnp.maximum(0.0, target_gap - gaps)
 
 
-def margin_mse_reward_loss(chosen_rewards: Array, rejected_rewards: Array, *, margin: float = 1.0) -> Array:
-    """((r_w - r_l) - margin)^2: the gap is regressed on the margin, and one that is too large costs as well.
+def margin_mse_reward_loss(chosen_rewards: Array, rejected_rewards: Array, *, target_gap: float = 1.0) -> Array:
+    """((r_w - r_l) - target_gap)^2: the gap is regressed on a constant, and one that is too large costs as well.
 
     Args:
       chosen_rewards, rejected_rewards: r_w and r_l. Trained.
-      margin: in [0, inf).
+      target_gap: in [0, inf).
 
     Shapes: both `[...]`, usually `[B]`; result float32 `[...]`, in squared units of reward.
 
     Raises:
       AssertionError: shapes differ or rewards are not floating.
-      ValueError: static margin out of range.
+      ValueError: static target_gap out of range.
 
     Paper: compared in Liu et al., 2024 (Skywork-Reward), arXiv 2410.18451.
     """
     gaps = _gap(chosen_rewards, rejected_rewards)
-    checks.number("margin", margin, 0.0, closed="left")
-    return jnp.square(gaps - margin)
+    checks.number("target_gap", target_gap, 0.0, closed="left")
+    return jnp.square(gaps - target_gap)
 
 
 def scaled_bt_reward_loss(chosen_rewards: Array, rejected_rewards: Array, margins: Array) -> Array:

@@ -24,7 +24,7 @@ def _padding(inputs):
 
 
 TEMPERATURE = ("temperature", 0.0, "(0, inf)")
-MARGIN = ("margin", -0.1, "[0, inf)")
+TARGET = ("target_gap", -0.1, "[0, inf)")
 
 ROWS = (
     Row(
@@ -69,9 +69,9 @@ ROWS = (
         lambda rng: heads(rng, 4),
         HEADS,
         # 1 * 4 - 2 * 3 = -2, less 0.5, over 5: softplus(0.5)
-        hand=(({HEADS[0]: [[1.0, 2.0]], HEADS[1]: [[3.0, 4.0]]}, {"temperature": 5.0, "margin": 0.5}, [0.974077]),),
-        hyper={"temperature": 0.8, "margin": 0.2},
-        out_of_range=(TEMPERATURE, MARGIN),
+        hand=(({HEADS[0]: [[1.0, 2.0]], HEADS[1]: [[3.0, 4.0]]}, {"temperature": 5.0, "target_gap": 0.5}, [0.974077]),),
+        hyper={"temperature": 0.8, "target_gap": 0.2},
+        out_of_range=(TEMPERATURE, TARGET),
     ),
     Row(
         "general_preference_model_scaled",
@@ -89,8 +89,8 @@ ROWS = (
                 [0.474077],
             ),
         ),
-        hyper={"temperature": 0.8, "margin": 0.2, "gate_temperature": 1.3},
-        out_of_range=(TEMPERATURE, MARGIN, ("gate_temperature", 0.0, "(0, inf)")),
+        hyper={"temperature": 0.8, "target_gap": 0.2, "gate_temperature": 1.3},
+        out_of_range=(TEMPERATURE, TARGET, ("gate_temperature", 0.0, "(0, inf)")),
     ),
     Row(
         "armo_gate_loss",

@@ -13,7 +13,7 @@ def rewards(rng):
 TWO = {"chosen_rewards": [2.0, 0.0], "rejected_rewards": [1.0, 1.0]}
 TIED = {**TWO, "ties": [False, True]}
 GAMMA = ("gamma", -0.1, "[0, inf)")
-MARGIN = ("margin", -0.1, "[0, inf)")
+TARGET = ("target_gap", -0.1, "[0, inf)")
 
 ROWS = (
     Row(
@@ -70,17 +70,17 @@ ROWS = (
         "hinge_reward_loss",
         rewards,
         REWARDS,
-        hand=((TWO, {"margin": 1.5}, [0.5, 2.5]),),
-        hyper={"margin": 0.8},
-        out_of_range=(MARGIN,),
+        hand=((TWO, {"target_gap": 1.5}, [0.5, 2.5]),),
+        hyper={"target_gap": 0.8},
+        out_of_range=(TARGET,),
     ),
     Row(
         "margin_mse_reward_loss",
         rewards,
         REWARDS,
-        hand=((TWO, {"margin": 1.5}, [0.25, 6.25]),),
-        hyper={"margin": 0.8},
-        out_of_range=(MARGIN,),
+        hand=((TWO, {"target_gap": 1.5}, [0.25, 6.25]),),
+        hyper={"target_gap": 0.8},
+        out_of_range=(TARGET,),
     ),
     Row(
         "scaled_bt_reward_loss",

@@ -148,14 +148,14 @@ def test_barrier_is_least_at_zero_and_pulls_back_what_has_escaped():
 
 def test_hinge_has_no_loss_and_no_gradient_beyond_the_margin():
     chosen = jnp.array([1.0, 1.4, 3.0])
-    loss = hinge_reward_loss(chosen, jnp.zeros(3), margin=1.2)
-    gradient = jax.grad(lambda r: total(hinge_reward_loss, r, jnp.zeros(3), margin=1.2))(chosen)
+    loss = hinge_reward_loss(chosen, jnp.zeros(3), target_gap=1.2)
+    gradient = jax.grad(lambda r: total(hinge_reward_loss, r, jnp.zeros(3), target_gap=1.2))(chosen)
     np.testing.assert_allclose(loss, [0.2, 0, 0], atol=1e-6)
     np.testing.assert_array_equal(gradient, [-1, 0, 0])
 
 
 def test_margin_regression_is_least_at_the_margin_and_punishes_more():
-    loss = margin_mse_reward_loss(jnp.array([0.5, 1.0, 1.5]), jnp.zeros(3), margin=1.0)
+    loss = margin_mse_reward_loss(jnp.array([0.5, 1.0, 1.5]), jnp.zeros(3), target_gap=1.0)
     np.testing.assert_allclose(loss, [0.25, 0.0, 0.25])
 
 
