@@ -283,8 +283,11 @@ def voters_config(config: ConfigDict, before: Path) -> ConfigDict:
             )
     if voters.model.reward_heads < 2:
         raise ValueError(f"config.voters.model.reward_heads: {voters.model.reward_heads} voter(s); a vote takes two")
-    same_model = {**config.model, "reward_heads": 0} == {**voters.model, "reward_heads": 0}
-    if config.before and voters.before == config.before and same_model and voters.seed == config.seed:
+
+    def beginning(of: ConfigDict) -> tuple:  # as plain values: a locked ConfigDict equals no other
+        return of.before.to_dict(), {**of.model.to_dict(), "reward_heads": 0}, of.before_heads, of.seed
+
+    if config.before and beginning(voters) == beginning(config):
         voters.before_workdir = str(before)
     return voters
 

@@ -1,5 +1,7 @@
 """Reward models through the scripts: what a checkpoint scores is what was trained, and any run can name it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tiny_runs
@@ -7,7 +9,7 @@ import tiny_runs
 from alignment.data import corpus
 from alignment.training import mesh
 from alignment.training.logging import read_metrics
-from configs import common, online
+from configs import common, denoised_bt_loss, online
 from experiments import finetune, from_config, prompt_sets, reinforce, reward_models
 
 
@@ -168,6 +170,14 @@ def test_voters_are_trained_first_and_their_mean_gap_is_the_label(tmp_path):
     np.testing.assert_allclose([votes[i] for i in range(len(records))], gaps.mean(axis=1), rtol=1e-3, atol=1e-4)
 
 
+def test_voters_start_from_where_the_run_starts_if_both_begin_alike():
+    config = denoised_bt_loss.get_config()
+    config.lock()  # as the command line does
+    assert reward_models.voters_config(config, Path("there")).before_workdir == "there"
+    config.voters.seed = 5
+    assert reward_models.voters_config(config, Path("there")).before_workdir == ""
+
+
 def test_voters_of_other_pairs_and_voters_that_nobody_reads_are_errors(tmp_path):
     config = tiny({"denoised_bt_loss": {}})
     config.voters = tiny({"bt_reward_heads_loss": {}}, heads=4)
@@ -211,7 +221,7 @@ def test_heads_and_names_that_do_not_fit_are_errors(tmp_path, change, said):
         config = tiny({"multi_label_reward_regression": {}}, heads=change["heads"], kind="ratings")
     else:
         config = common.starting_from(tiny({"armo_gate_loss": {}}, heads=6), tiny({"bt_reward_loss": {}}))
-        config.before_heads = change.get("before_heads", 0)
+        config.before_heads = change.get("before_heads", 1)
         config.optimizer.only = change.get("only", ())
     with pytest.raises(ValueError, match=said):
         finetune.run(config, tmp_path)
