@@ -283,12 +283,13 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="experiments.make_data", description=__doc__.split("\n")[0], allow_abbrev=False)
     recipes = top.add_subparsers(dest="recipe", required=True)
 
-    def recipe(function: Callable, *, policy=False, scores=True, source: str | None = "", size=0):
+    def recipe(function: Callable, *, policy=False, scores=True, reads=True, source: str | None = "", size=0):
         own = recipes.add_parser(function.__name__, help=function.__doc__.split("\n")[0], allow_abbrev=False)
         own.set_defaults(function=function)
         own.add_argument("--output", required=True, help="the JSONL file to write")
         own.add_argument("--seed", type=int, default=0)
-        own.add_argument("--input", required=source is None, default="", help="JSONL or Parquet; else the corpus")
+        if reads:
+            own.add_argument("--input", required=source is None, default="", help="JSONL or Parquet; else the corpus")
         if scores:
             own.add_argument("--reward_model", default="", help="a run of a reward model; else the corpus' true reward")
         if policy:
@@ -314,8 +315,7 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--against", default="Blame! ", help="put before it where the label is turned round")
     own.add_argument("--reverse", action="store_true", help="swap the two contexts, to test whether they are heeded")
     own.add_argument("--without", action="store_true", help="leave them out and the labels as they are")
-    own = recipe(tree_preference_data, scores=False, source=None)
-    own.set_defaults(input="")
+    own = recipe(tree_preference_data, scores=False, reads=False)
     own.add_argument("--branching", type=int, default=3)
     own.add_argument("--pairs", type=int, default=64, help="comparisons drawn in each tree")
     own = recipe(itool_preference, policy=True, size=512)
