@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from absl import app, flags
 from absl import logging as absl_logging
 from jax.experimental import multihost_utils
@@ -34,10 +35,19 @@ import alignment.policy_gradients
 from alignment import objective, statistics
 from alignment.data import pipeline
 from alignment.models import decoder, hugging_face
-from alignment.training import checkpoints, mesh, optimizer, preemption, side_gradients, step, stored_reference
+from alignment.training import (
+    checkpoints,
+    mesh,
+    meta_gradient,
+    optimizer,
+    preemption,
+    side_gradients,
+    step,
+    stored_reference,
+)
 from alignment.training import logging as metrics_log
 from configs import common
-from experiments import diagnostics, from_config, gold_reward
+from experiments import diagnostics, from_config, gold_reward, reward_models
 from experiments.from_config import say
 
 
@@ -51,8 +61,8 @@ def config_before(config: ConfigDict) -> ConfigDict:
     before = ConfigDict(config.before.to_dict())
     before.seed, before.distributed = config.seed, config.distributed
     before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
-    before.model.reward_heads = 0
-    if "reward_head" in before.mesh.rules:  # a parameter that the earlier model does not have
+    before.model.reward_heads = config.before_heads
+    if "reward_head" in before.mesh.rules and not config.before_heads:  # a parameter that the earlier model lacks
         del before.mesh.rules["reward_head"]
     before.data.tokenizer = config.data.tokenizer
     return before
@@ -86,12 +96,21 @@ def before_directory(config: ConfigDict, workdir: Path) -> Path:
 
 def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
     """The parameters that the finished run `config.before` ended with, on this run's mesh."""
-    before_model = decoder.build(dataclasses.replace(model.config, reward_heads=0))
+    heads = config.before_heads
+    if heads > model.config.reward_heads:
+        raise ValueError(
+            f"config.before_heads: {heads} heads do not fit this model's {model.config.reward_heads} "
+            "(config.model.reward_heads)"
+        )
+    before_model = decoder.build(dataclasses.replace(model.config, reward_heads=heads))
     shapes = jax.eval_shape(before_model.init, jax.random.key(0))
     rules = mesh.make_rules(config.mesh.rules)
     abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes, rules))
     description = from_config.describe_model(before_model.config)
-    return checkpoints.restore_params(before_directory(config, workdir) / "checkpoints", abstract, description)
+    params = checkpoints.restore_params(before_directory(config, workdir) / "checkpoints", abstract, description)
+    if heads:
+        params["reward_head"] = jnp.pad(params["reward_head"], ((0, 0), (0, model.config.reward_heads - heads)))
+    return params
 
 
 def gold_settings(config: ConfigDict) -> tuple:
@@ -186,18 +205,22 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     )
 
     # --- objective
-    columns = (*data.columns, *(("token_rewards",) if any(config.data.revision_prompts.values()) else ()))
+    columns = [*data.columns, "random_bits", *(["strength_means"] if config.voters else [])]
+    columns += ["token_rewards"] if any(config.data.revision_prompts.values()) else []
+    sizes = {"heads": config.model.reward_heads, "ratings": data.ratings}
     kernels = objective.union(alignment.losses, alignment.policy_gradients)
-    terms = objective.bind(config.objective.to_dict(), kernels, "objective", data.sides, columns)
-    metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, columns)
+    terms = objective.bind(config.objective.to_dict(), kernels, "objective", data.sides, columns, sizes)
+    metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, columns, sizes)
     names = objective.names_of((*terms, *metrics)) + diagnostics.names_of(config.diagnostics)
     needs = statistics.needs_of(names)
     if "teacher" in needs.models:
         raise ValueError(
             "config.objective: a term asks for a teacher; this script has only the policy and its reference"
         )
-    if needs.head and not config.model.reward_heads:
+    if needs.head - set(statistics.FEATURES) and not config.model.reward_heads:
         raise ValueError("config.model.reward_heads: the objective reads a reward head; set it to 1")
+    if config.voters and "strength_means" not in names:
+        raise ValueError("config.voters: no kernel of this objective asks for strength_means")
     objective.check_accumulation(terms, config.training.accumulate)
     diagnostics.check(config, terms, data)
     if unread := sorted(set(data.columns) - {"ids", "valid", *names}):
@@ -212,6 +235,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         say(f"{name}: starting from the parameters in {before_directory(config, workdir)}")
     params = from_config.initial_params(model, given, config.seed, device_mesh, rules)
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": config.training.temperature}
+    scoring |= {"view_dropout": config.training.view_dropout} if "second_features" in needs.head else {}
     reference = None
     if "reference" in needs.models:
         before = before_directory(config, workdir)
@@ -221,6 +245,10 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     tables = from_config.stored_tables(
         config, workdir, names, needs, model, params, reference, data, device_mesh, by_process
     )
+    if config.voters:
+        voters = reward_models.voters_config(config, before_directory(config, workdir))
+        run(voters, workdir / "voters")
+        reward_models.add_votes(tables, workdir, voters, data, device_mesh, by_process)
     frozen_params, frozen_models, moving = {}, {}, None
     if reference is not None and not config.precompute_reference:
         frozen_models = {"reference": model}
@@ -236,6 +264,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     losses = step.make_losses(model, frozen_models, terms, metrics, data.sides, draws=draws, **scoring)
     if config.training.gradient == "pairwise_normalized":
         gradient = side_gradients.make_gradient(model, frozen_models, terms, metrics, data.sides, **scoring)
+        make_step = functools.partial(step.make_update, gradient)
+    elif config.training.gradient == "meta_rm":
+        gradient = meta_gradient.make_gradient(
+            model, frozen_models, terms, metrics, data.sides, columns, meta_step=config.training.meta_step, **scoring
+        )
         make_step = functools.partial(step.make_update, gradient)
     else:
         make_step = functools.partial(step.make_step, losses)

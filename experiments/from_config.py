@@ -28,6 +28,9 @@ SIDES = {
     "lists": ("responses",),
     "unpaired": ("", "mismatched"),
     "triples": ("chosen", "rejected", "gold"),
+    "ratings": ("",),
+    "steps": ("",),
+    "sampled_pairs": ("chosen", "rejected", "samples"),
 }
 
 
@@ -45,6 +48,7 @@ class Data(NamedTuple):
     columns: tuple[str, ...]
     collate: Any
     mix: pipeline.Mix | None  # rows of a global batch that take something from each other
+    ratings: int = 0  # of each completion
 
 
 def load_data(config: ConfigDict) -> Data:
@@ -105,8 +109,10 @@ def load_data(config: ConfigDict) -> Data:
             sides=completions,
             pad_id=tokenizer.pad_id,
         )
-    columns = tuple(k for k in collate(mix(train[:1]) if mix else train[:1]) if k in statistics.LABELS)
-    return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate, mix)
+    one = collate(mix(train[:1]) if mix else train[:1])
+    columns = tuple(k for k in one if k in statistics.LABELS or k in statistics.TOKEN_COLUMNS)
+    ratings = one["ratings"].shape[-1] if "ratings" in one else 0
+    return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate, mix, ratings)
 
 
 def revised_batches(

@@ -29,7 +29,7 @@ from alignment.rewards import runner
 from alignment.training import checkpoints, last_completions, mesh, optimizer, preemption, rollouts, step
 from alignment.training import logging as metrics_log
 from configs import common, online
-from experiments import curriculum, engines, finetune, from_config, prompt_sets, rolling_out
+from experiments import curriculum, engines, finetune, from_config, prompt_sets, reward_models, rolling_out
 from experiments.engines import ENGINE
 from experiments.from_config import say
 
@@ -67,6 +67,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     tokenizer = from_config.load_tokenizer(config)
     train, held_out = prompt_sets.load(config, tokenizer)
     functions, reward_weights = prompt_sets.rewards(config.rewards)
+    models_of_reward = reward_models.bind(config.rewards, device_mesh)
 
     # --- model and engine
     model, given_params = from_config.build_model(config, tokenizer.vocab_size, device_mesh)
@@ -263,7 +264,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     last_evaluation: dict[str, float] = {}
     evaluated, none_ended = 0, False
     failures_so_far = runner.RewardReport()
-    with runner.RewardRunner(functions, reward_weights, **config.reward_runner.to_dict()) as rewarder:
+    with reward_models.rewarder(functions, reward_weights, models_of_reward, config.reward_runner) as rewarder:
         try:
             if not first:
                 memory = hooks.start(train_state.params, train_state.method_state, rewarder)

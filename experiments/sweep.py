@@ -17,7 +17,8 @@ next trial. A trial whose worker was killed is taken up again and goes on from i
 never run again. The storage is WORKDIR/study.db (SQLite) unless --storage names a database server, such as
 postgresql+psycopg2://USER@HOST/DATABASE (whose driver has to be installed). At the end WORKDIR holds trials.jsonl,
 table.md, figure.png and curves.png. A config of experiments.reinforce is run by that script, any other by
-experiments.finetune. With several goals each is a column of the table, and the trials that no other beats in all of them are named below it.
+experiments.finetune. With several goals each is a column of the table, and the trials that no other
+beats in all of them are named below it.
 """
 
 from __future__ import annotations
