@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 GRADIENTS = ("ordinary", "pairwise_normalized", "meta_rm")
 # Sections whose keys are names of kernels, of their hyperparameters or of columns, and so are not fixed here.
-FREE = ("objective", "metrics", "before", "voters", "data.columns")
+FREE = ("objective", "metrics", "before", "voters", "data.columns", "mesh.rules")
 
 
 def base() -> ConfigDict:
@@ -60,8 +60,12 @@ def base() -> ConfigDict:
     config.model.dtype = "float32"  # of the computation; parameters and optimizer stay float32
     config.model.remat = "none"  # none | dots | full
 
-    config.objective = ConfigDict()  # kernel of alignment.losses -> {weight, side, reduction, hyperparameters}
+    config.objective = ConfigDict()  # kernel of alignment.losses or of alignment.policy_gradients -> {weight, side,
+    # reduction, hyperparameters}
     config.metrics = ConfigDict()  # function of alignment.metrics -> the same without weight
+    config.draws = ConfigDict()  # for kernels that read sampled_tokens
+    config.draws.count = 256  # tokens that the policy draws at each place of a completion, anew at every step
+    config.draws.temperature = 1.3
     config.precompute_reference = False  # store the reference's log-probs once instead of scoring in every step
 
     config.reference = ConfigDict()
@@ -108,6 +112,8 @@ def base() -> ConfigDict:
     config.mesh.data = -1  # -1: the devices that are left
     config.mesh.fsdp = 1
     config.mesh.tensor = 1
+    config.mesh.rules = ConfigDict()  # parameter -> axis that splits each of its dimensions, where it is to differ from
+    # RULES in alignment/training/mesh.py: {"embedding": ("fsdp", "tensor"), "lm_head": ()}
 
     config.diagnostics = ConfigDict()  # of pairs, on the evaluation set
     config.diagnostics.gradient_entanglement = 0  # pairs whose two gradients are compared at each evaluation; 0: off
@@ -214,6 +220,11 @@ def check_numbers(config: ConfigDict) -> None:
         )
     if config.training.gradient not in GRADIENTS:
         raise ValueError(f"config.training.gradient: {config.training.gradient!r} is not one of {', '.join(GRADIENTS)}")
+    if config.draws.count < 1 or not config.draws.temperature > 0:
+        raise ValueError(
+            f"config.draws: count must be at least 1 and temperature above 0, got {config.draws.count} and "
+            f"{config.draws.temperature}"
+        )
     if config.diagnostics.gradient_entanglement < 0:
         raise ValueError(
             "config.diagnostics.gradient_entanglement: must be at least 0 (off), got "
@@ -230,4 +241,6 @@ def check_numbers(config: ConfigDict) -> None:
             "config.precompute_reference=False"
         )
     if not config.objective:
-        raise ValueError("config.objective: empty; name at least one kernel of alignment.losses")
+        raise ValueError(
+            "config.objective: empty; name at least one kernel of alignment.losses or alignment.policy_gradients"
+        )

@@ -31,6 +31,7 @@ from ml_collections import ConfigDict, config_flags
 
 import alignment.losses
 import alignment.metrics
+import alignment.policy_gradients
 from alignment import objective, statistics
 from alignment.data import pipeline
 from alignment.models import decoder, hugging_face
@@ -61,6 +62,8 @@ def config_before(config: ConfigDict) -> ConfigDict:
     before.seed, before.distributed = config.seed, config.distributed
     before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
     before.model.reward_heads = config.before_heads
+    if "reward_head" in before.mesh.rules and not config.before_heads:  # which the earlier model does not have
+        del before.mesh.rules["reward_head"]
     before.data.tokenizer = config.data.tokenizer
     return before
 
@@ -72,8 +75,11 @@ def store_result(config: ConfigDict, workdir: Path, result: Mapping[str, Any]) -
     temporary.replace(workdir / "result.json")
 
 
-def run_before(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """Runs the config this one starts from, or finds it finished, and returns its result."""
+def run_before(config: ConfigDict, workdir: Path, run_stage: Callable | None = None) -> dict[str, Any]:
+    """Runs the config this one starts from, or finds it finished, and returns its result.
+
+    `run_stage` is the `run` of the script that the config before belongs to, if that is another one.
+    """
     directory = before_directory(config, workdir)
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("w") as lock:  # runs that share a beginning: one does it, the others wait
@@ -81,7 +87,7 @@ def run_before(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             fcntl.flock(lock, fcntl.LOCK_EX)
         if jax.process_count() > 1:  # no process may look whether it is finished before the first holds the lock
             multihost_utils.sync_global_devices("before")
-        return run(config_before(config), directory)
+        return (run_stage or run)(config_before(config), directory)
 
 
 def before_directory(config: ConfigDict, workdir: Path) -> Path:
@@ -98,7 +104,8 @@ def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, devic
         )
     before_model = decoder.build(dataclasses.replace(model.config, reward_heads=heads))
     shapes = jax.eval_shape(before_model.init, jax.random.key(0))
-    abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes))
+    rules = mesh.make_rules(config.mesh.rules)
+    abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes, rules))
     description = from_config.describe_model(before_model.config)
     params = checkpoints.restore_params(before_directory(config, workdir) / "checkpoints", abstract, description)
     if heads:
@@ -112,6 +119,8 @@ def gold_settings(config: ConfigDict) -> tuple:
 
 
 def check_writable(workdir: Path) -> None:
+    if ":/" in str(workdir):  # Path would make a local directory of that name
+        raise RunStopped(f"--workdir={workdir}: must be a path of a file system; mount what is behind the URL")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe = workdir / f".write-test-{os.getpid()}"
@@ -199,7 +208,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     columns = [*data.columns, "random_bits", *(["strength_means"] if config.voters else [])]
     columns += ["token_rewards"] if any(config.data.revision_prompts.values()) else []
     sizes = {"heads": config.model.reward_heads, "ratings": data.ratings}
-    terms = objective.bind(config.objective.to_dict(), alignment.losses, "objective", data.sides, columns, sizes)
+    kernels = objective.union(alignment.losses, alignment.policy_gradients)
+    terms = objective.bind(config.objective.to_dict(), kernels, "objective", data.sides, columns, sizes)
     metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, columns, sizes)
     names = objective.names_of((*terms, *metrics)) + diagnostics.names_of(config.diagnostics)
     needs = statistics.needs_of(names)
@@ -217,12 +227,13 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         say(f"columns of the data that no kernel reads: {', '.join(unread)}")
 
     # --- model
-    model, given = from_config.build_model(config, data.tokenizer.vocab_size)
+    model, given = from_config.build_model(config, data.tokenizer.vocab_size, device_mesh)
+    rules = from_config.sharding_rules(config, model)
     if config.before:
         result_before = run_before(config, workdir)
         given = params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {before_directory(config, workdir)}")
-    params = from_config.initial_params(model, given, config.seed, device_mesh)
+    params = from_config.initial_params(model, given, config.seed, device_mesh, rules)
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": config.training.temperature}
     scoring |= {"view_dropout": config.training.view_dropout} if "second_features" in needs.head else {}
     reference = None
@@ -249,19 +260,30 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- optimizer and step
     tx, rate = optimizer.make(config.optimizer, config.training.steps)
-    losses = step.make_losses(model, frozen_models, terms, metrics, data.sides, **scoring)
+    draws = statistics.Draws(config.draws.count, config.draws.temperature)
+    losses = step.make_losses(model, frozen_models, terms, metrics, data.sides, draws=draws, **scoring)
     if config.training.gradient == "pairwise_normalized":
         gradient = side_gradients.make_gradient(model, frozen_models, terms, metrics, data.sides, **scoring)
         make_step = functools.partial(step.make_update, gradient)
     elif config.training.gradient == "meta_rm":
         gradient = meta_gradient.make_gradient(
-            model, frozen_models, terms, metrics, data.sides, columns, meta_step=config.training.meta_step, **scoring
+            model,
+            frozen_models,
+            terms,
+            metrics,
+            data.sides,
+            columns,
+            meta_step=config.training.meta_step,
+            draws=draws,
+            **scoring,
         )
         make_step = functools.partial(step.make_update, gradient)
     else:
         make_step = functools.partial(step.make_step, losses)
     memory = objective.initial_states(terms)
-    train_state, abstract, shardings = from_config.initial_state(params, moving, tx, memory, config.seed, device_mesh)
+    train_state, abstract, shardings = from_config.initial_state(
+        params, moving, tx, lambda params: memory, config.seed, device_mesh, rules
+    )
     del params, moving
     frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen_params)
     train_step = jax.jit(
@@ -271,6 +293,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             data.sides,
             tx,
             accumulate=config.training.accumulate,
+            draws_from_rng="sampled_token_logps" in needs.policy,
             reference_every=config.reference.update_every,
             reference_weight=config.reference.update_weight,
         ),
@@ -416,7 +439,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         result["win_rate_after"], result["gold_after"] = samples.win_rate, float(samples.rewards.mean())
         if config.before:
             start = from_config.initial_params(
-                model, params_before(config, workdir, model, device_mesh), config.seed, device_mesh
+                model, params_before(config, workdir, model, device_mesh), config.seed, device_mesh, rules
             )
             result["kl_to_start"] = gold_reward.kl_to_start(
                 model, train_state.params, start, samples, temperature=config.gold.temperature

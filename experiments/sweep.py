@@ -13,8 +13,10 @@ The config file has, beside `get_config()`, two functions:
 
 Start the same command several times, on one machine or on several that see the same WORKDIR and storage: each takes the
 next trial. A trial whose worker was killed is taken up again and goes on from its last checkpoint; a finished one is
-never run again. The storage is WORKDIR/study.db (SQLite) unless --storage names a database server. At the end WORKDIR
-holds trials.jsonl, table.md and figure.png.
+never run again. The storage is WORKDIR/study.db (SQLite) unless --storage names a database server, such as
+postgresql+psycopg2://USER@HOST/DATABASE (whose driver has to be installed). At the end WORKDIR holds trials.jsonl,
+table.md and figure.png. A config of experiments.reinforce is run by that script, any other by experiments.finetune.
+With several goals each is a column of the table, and the trials that no other beats in all of them are named below it.
 """
 
 from __future__ import annotations
@@ -33,11 +35,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import sqlalchemy
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from alignment.training import checkpoints
-from experiments import finetune
+from experiments import finetune, reinforce
 
 KEYS = ("parameters", "sampler", "trials", "maximize", "minimize", "report", "repeat", "figure", "prune_on")
 SAMPLERS = ("grid", "random", "tpe")
@@ -82,13 +85,19 @@ def load(path: str) -> tuple[dict[str, Any], Callable[..., ConfigDict]]:
 
 def open_study(sweep: Mapping[str, Any], storage: str, heartbeat: int) -> optuna.Study:
     """Creates the study or joins it; the whole grid (or number of trials) is queued by whoever comes first."""
-    database = optuna.storages.RDBStorage(
-        storage,
-        heartbeat_interval=heartbeat,
-        grace_period=3 * heartbeat,
-        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-        engine_kwargs={"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else None,
-    )
+    try:
+        database = optuna.storages.RDBStorage(
+            storage,
+            heartbeat_interval=heartbeat,
+            grace_period=3 * heartbeat,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+            engine_kwargs={"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else None,
+        )
+    except ImportError as error:
+        raise ValueError(f"--storage={storage}: the driver of that database is not installed: {error}") from None
+    except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.OperationalError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"--storage={storage}: cannot be opened: {reason}") from None
     choices = sweep["parameters"]
     samplers = {
         "grid": optuna.samplers.RandomSampler,  # every trial of a grid is queued with its values
@@ -132,6 +141,11 @@ def suggest(trial: optuna.Trial, parameters: Mapping[str, Any]) -> dict[str, Any
         else:
             values[name] = trial.suggest_float(name, **choices)
     return values
+
+
+def run_of(config: ConfigDict) -> Callable[..., dict[str, Any]]:
+    """The script that a config is for: one with rollouts is an online run."""
+    return reinforce.run if "rollout" in config else finetune.run
 
 
 def directory_of(workdir: Path, values: Mapping[str, Any]) -> Path:
@@ -198,6 +212,11 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
 
 
+def unbeaten(study: optuna.Study) -> set[int]:
+    """Numbers of the trials than which no other is better in one goal and as good in the rest."""
+    return {t.number for t in study.best_trials} if len(study.directions) > 1 else set()
+
+
 def table(rows: list[dict[str, Any]], parameters: list[str], columns: tuple[str, ...], repeat: str) -> str:
     """Markdown: one line per combination of parameters, mean ± standard deviation over `repeat`."""
     keys = [p for p in parameters if p != repeat]
@@ -261,6 +280,11 @@ def report(sweep: Mapping[str, Any], study: optuna.Study, workdir: Path) -> str:
     (workdir / "table.md").write_text(text)
     if rows and sweep["figure"]:
         draw(rows, sweep["figure"], goals[0], workdir / "figure.png")
+    if best := unbeaten(study):
+        text += "no other trial is better in every goal than: " + "; ".join(
+            f"trial {t.number} ({', '.join(f'{k}={v}' for k, v in t.params.items())})"
+            for t in study.get_trials(deepcopy=False) if t.number in best
+        ) + "\n"  # fmt: skip
     for trial in others:
         text += f"trial {trial.number} {trial.state.name.lower()}: {trial.params}\n"
     return text
@@ -282,7 +306,7 @@ def main(_) -> None:
         with (workdir / ".lock").open("w") as lock:  # one worker queues the grid
             fcntl.flock(lock, fcntl.LOCK_EX)
             study = open_study(sweep, storage, _HEARTBEAT.value)
-        work(sweep, with_values, finetune.CONFIG.value, workdir, study, _HEARTBEAT.value, finetune.run)
+        work(sweep, with_values, finetune.CONFIG.value, workdir, study, _HEARTBEAT.value, run_of(finetune.CONFIG.value))
         print(report(sweep, study, workdir))
         print(f"table   {workdir / 'table.md'}\nfigure  {workdir / 'figure.png'}\ntrials  {workdir / 'trials.jsonl'}")
 

@@ -129,6 +129,7 @@ from alignment.losses.reward_regression import (
     quantile_rm,
 )
 from alignment.losses.supervised import (
+    mdlm,
     sft,
 )
 from alignment.losses.token_level import (
@@ -230,6 +231,7 @@ __all__ = [
     "lipo_pointwise_sigmoid",
     "lipo_softmax",
     "margin_mse_reward_loss",
+    "mdlm",
     "meta_rm_separation",
     "multi_label_reward_regression",
     "nca",

@@ -28,13 +28,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from alignment.models.attention import attend, attend_row
+from alignment.models.linear import matmul
 from alignment.segments import BRANCHES
 
 Array = jax.Array
 Params = dict[str, Any]
-
-# Finite, so that a query with no visible key gets a uniform softmax instead of NaN.
-_MASKED_SCORE = -1e30
 
 _ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True)}
 _NORMS = ("llama", "gemma")
@@ -88,6 +87,7 @@ class DecoderConfig:
     attn_softcap: float | None = None
     max_position_embeddings: int = 2048
     reward_heads: int = 0
+    causal: bool = True  # False: a token also sees what stands after it (for masked diffusion)
     dtype: str = "float32"  # of the computation
     param_dtype: str = "float32"
     remat: str = "none"  # "full": keep only layer inputs; "dots": also keep matrix products of weights
@@ -151,8 +151,20 @@ class Model(NamedTuple):
     head: Callable[[Params], Array]
 
 
+def visible_segments(query_segments: Array, key_segments: Array) -> Array:
+    """Which key each query may see, wherever it stands: of its tree, not padding, on the prompt or its own branch.
+
+    Segment ids as in `attention_mask`, [B, Q] and [B, S]; bool [B, Q, S]. A bidirectional model sees just this: a
+    prompt sees itself and no completion, so completions can share it here too.
+    """
+    query, key = query_segments[..., :, None], key_segments[..., None, :]
+    key_branch = key % BRANCHES
+    same_tree = (query // BRANCHES == key // BRANCHES) & (key != 0)
+    return same_tree & ((key_branch == 0) | (key_branch == query % BRANCHES))
+
+
 def attention_mask(query_segments: Array, query_index: Array, key_segments: Array, key_index: Array) -> Array:
-    """Which key each query sees: of its tree, not padding, not later in the row, on the prompt or its own branch.
+    """Which key each query of a causal model sees: of `visible_segments`, those not later in the row.
 
     Args:
       query_segments: i32 [B, Q] segment ids, tree * 1024 + branch, 0 for padding.
@@ -163,11 +175,14 @@ def attention_mask(query_segments: Array, query_index: Array, key_segments: Arra
     Returns:
       bool [B, Q, S]. Padding queries see nothing.
     """
-    query, key = query_segments[..., :, None], key_segments[..., None, :]
-    key_branch = key % BRANCHES
-    same_tree = (query // BRANCHES == key // BRANCHES) & (key != 0)
-    on_path = (key_branch == 0) | (key_branch == query % BRANCHES)
-    return same_tree & on_path & (key_index[..., None, :] <= query_index[..., :, None])
+    earlier = key_index[..., None, :] <= query_index[..., :, None]
+    return visible_segments(query_segments, key_segments) & earlier
+
+
+def _visible(config: DecoderConfig, query_segments, query_index, key_segments, key_index) -> Array:
+    if not config.causal:
+        return visible_segments(query_segments, key_segments)
+    return attention_mask(query_segments, query_index, key_segments, key_index)
 
 
 def layer_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
@@ -289,25 +304,14 @@ def _softcap(x: Array, cap: float | None) -> Array:
     return x if cap is None else cap * jnp.tanh(x / cap)
 
 
-def attend(config: DecoderConfig, q: Array, k: Array, v: Array, mask: Array) -> Array:
-    """Dense attention with a float32 softmax; query heads share keys by reshaping, so K and V are never repeated.
-
-    q [B, Q, H, d], k and v [B, S, K, d], mask bool [B, Q, S] -> [B, Q, H * d].
-    """
-    batch, columns, heads, size = q.shape
-    groups = k.shape[2]
-    q = q.reshape(batch, columns, groups, heads // groups, size)
-    scores = jnp.einsum("bqngd,bsnd->bngqs", q, k, preferred_element_type=jnp.float32) * (1 / math.sqrt(size))
-    scores = _softcap(scores, config.attn_softcap)
-    scores = jnp.where(mask[:, None, None], scores, _MASKED_SCORE)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("bngqs,bsnd->bqngd", weights, v).reshape(batch, columns, heads * size)
-
-
 def _project(layer: Params, name: str, x: Array) -> Array:
-    y = x @ layer[name].astype(x.dtype)
+    y = matmul(x, layer[name].astype(x.dtype))
     bias = layer.get(f"{name}_bias")
     return y if bias is None else y + bias.astype(x.dtype)
+
+
+def _gated(activation: str, gate: Array, up: Array) -> Array:
+    return _ACTIVATIONS[activation](gate) * up
 
 
 def _layer(config, h, layer, rotary, mask, store=None):
@@ -320,11 +324,17 @@ def _layer(config, h, layer, rotary, mask, store=None):
     if config.qk_norm:
         q, k = _rms_norm(config, q, layer["q_norm"]), _rms_norm(config, k, layer["k_norm"])
     q, k = _rotate(q, *rotary), _rotate(k, *rotary)
-    if store is not None:
+    scores = {"scale": 1 / math.sqrt(config.head_dim), "softcap": config.attn_softcap}
+    if store is None:
+        mixed = attend_row(q, k, v, mask, causal=config.causal, in_scan=config.scan_layers, **scores)
+    else:
         k, v = store(k, v)
-    h = h + _project(layer, "o", attend(config, q, k, v, mask))
+        mixed = attend(q, k, v, mask, **scores)
+    h = h + _project(layer, "o", mixed)
     x = _rms_norm(config, h, layer["mlp_norm"])
-    x = _ACTIVATIONS[config.activation](_project(layer, "gate", x)) * _project(layer, "up", x)
+    # Kept for the backward pass are the two products, not the four arrays between them and the third.
+    gated = jax.checkpoint(_gated, static_argnums=0, prevent_cse=not config.scan_layers)
+    x = gated(config.activation, _project(layer, "gate", x), _project(layer, "up", x))
     return h + _project(layer, "down", x), (k, v)
 
 
@@ -343,6 +353,7 @@ def hidden(
     positions: Array,
     segment_ids: Array,
     cache: Cache | None = None,
+    rows: jax.sharding.NamedSharding | None = None,
 ) -> tuple[Array, Cache | None]:
     """Final hidden states (after the last norm), [B, Q, D] in `config.dtype`, and the cache with these columns added.
 
@@ -350,7 +361,10 @@ def hidden(
       params: as made by `init`. With a cache, `params["layers"]` may also be a tuple of one dict per layer
         (`unstack_layers`), which spares a decoding loop the slicing.
       tokens, positions, segment_ids: i32 [B, Q]. Positions only rotate; visibility follows columns and segments.
-      cache: columns already seen; the new ones are written from `cache.length` on. None: the row is complete.
+      cache: columns already seen; the new ones are written from `cache.length` on. None: the row is complete. Of a
+        bidirectional model the columns of a cache do not see those that come later: a prompt may, a response may not.
+      rows: how activations lie on a mesh, by their first axis. Without it XLA may follow the parameters instead, which
+        are split along the width: then every device computes on all rows and exchanges activations, not weights.
 
     Raises:
       ValueError: shapes differ, or the columns do not fit the cache (as far as that is known while tracing; a traced
@@ -361,7 +375,8 @@ def hidden(
             f"tokens, positions and segment_ids must share one shape [B, Q], got {tokens.shape}, {positions.shape}, "
             f"{segment_ids.shape}"
         )
-    h = params["embedding"][tokens].astype(config.dtype)
+    # The table is cast before it is gathered: half the bytes travel in bfloat16.
+    h = _held(rows, _whole(rows, params["embedding"].astype(config.dtype))[tokens])
     if config.embedding_scale:
         h = h * jnp.asarray(math.sqrt(config.hidden_size), h.dtype)
     rotary = _rotary(config, positions)
@@ -372,7 +387,7 @@ def hidden(
         _check_fits(cache, tokens.shape[1])
         start = cache.length
         segments = jax.lax.dynamic_update_slice(cache.segment_ids, segment_ids.astype(jnp.int32), (0, start))
-        mask = attention_mask(segment_ids, start + columns, segments, jnp.arange(segments.shape[1]))
+        mask = _visible(config, segment_ids, start + columns, segments, jnp.arange(segments.shape[1]))
         if not isinstance(layers, tuple):
             layers = unstack_layers(params)["layers"]
         written = []
@@ -384,11 +399,16 @@ def hidden(
                 return put(keys, k.astype(keys.dtype), at), put(values, v.astype(values.dtype), at)
 
             h, pair = _layer(config, h, layer, rotary, mask, store)
+            h = _held(rows, h)
             written.append(pair)
         cache = Cache(tuple(written), segments, start + tokens.shape[1])
     else:
-        mask = attention_mask(segment_ids, columns, segment_ids, columns)
-        block = _remat(config, lambda h, layer: _layer(config, h, layer, rotary, mask)[0], config.scan_layers)
+        mask = _visible(config, segment_ids, columns, segment_ids, columns)
+
+        def one_layer(h, layer):
+            return _held(rows, _layer(config, h, layer, rotary, mask)[0])
+
+        block = _remat(config, one_layer, config.scan_layers)
         if config.scan_layers:
             h, _ = jax.lax.scan(lambda h, layer: (block(h, layer), None), h, layers)
         else:
@@ -397,15 +417,33 @@ def hidden(
     return _rms_norm(config, h, params["final_norm"]), cache
 
 
+def _whole(rows: jax.sharding.NamedSharding | None, table: Array) -> Array:
+    """`table` in full on every device: looked up where it lies, each row's tokens would have to go round instead."""
+    if rows is None:
+        return table
+    return jax.lax.with_sharding_constraint(table, jax.sharding.NamedSharding(rows.mesh, jax.sharding.PartitionSpec()))
+
+
+def _held(rows: jax.sharding.NamedSharding | None, h: Array) -> Array:
+    """`h` with its first axis split as `rows` says, if it divides (a sampler may run on any number of rows)."""
+    if rows is None:
+        return h
+    try:
+        rows.shard_shape(h.shape)
+    except ValueError:  # the rows do not divide
+        return h
+    return jax.lax.with_sharding_constraint(h, rows)
+
+
 def unstack_layers(params: Params) -> Params:
     """The same parameters with `layers` as a tuple of one dict per layer."""
     count = jax.tree.leaves(params["layers"])[0].shape[0]
     return params | {"layers": tuple(jax.tree.map(lambda a, i=i: a[i], params["layers"]) for i in range(count))}
 
 
-def head(config: DecoderConfig, params: Params) -> Array:
-    """The output matrix [V, D], in the dtype of the computation."""
-    return params["embedding" if config.tie_word_embeddings else "lm_head"].astype(config.dtype)
+def head(config: DecoderConfig, params: Params, rows: jax.sharding.NamedSharding | None = None) -> Array:
+    """The output matrix [V, D], in the dtype of the computation; with `rows`, whole on every device of the mesh."""
+    return _whole(rows, params["embedding" if config.tie_word_embeddings else "lm_head"].astype(config.dtype))
 
 
 def unembed(config: DecoderConfig, params: Params, h: Array) -> Array:
@@ -415,14 +453,14 @@ def unembed(config: DecoderConfig, params: Params, h: Array) -> Array:
     return _softcap(logits, config.logit_softcap)
 
 
-def build(config: DecoderConfig) -> Model:
-    """The model's functions, with `config` bound."""
+def build(config: DecoderConfig, rows: jax.sharding.NamedSharding | None = None) -> Model:
+    """The model's functions, with `config` bound, and how activations lie on a mesh (see `hidden`)."""
     return Model(
         config=config,
         init=lambda rng: init(config, rng),
         hidden=lambda params, tokens, positions, segment_ids, cache=None: hidden(
-            config, params, tokens, positions, segment_ids, cache
+            config, params, tokens, positions, segment_ids, cache, rows
         ),
         unembed=lambda params, h: unembed(config, params, h),
-        head=lambda params: head(config, params),
+        head=lambda params: head(config, params, rows),
     )

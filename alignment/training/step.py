@@ -88,6 +88,7 @@ def make_update(
     optimizer: optax.GradientTransformation,
     *,
     accumulate: int = 1,
+    draws_from_rng: bool = False,
     reference_every: int = 0,
     reference_weight: float = 1.0,
 ) -> Callable[[TrainState, Any, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
@@ -102,6 +103,8 @@ def make_update(
 
     A state with a `reference` is scored against that one, and after every `reference_every` steps (0: never) it moves
     towards the new policy by `reference_weight`, unless that very step was skipped.
+
+    With `draws_from_rng` each row of the batch gets a number of its own, new at every step, to draw tokens from.
     """
 
     random = objective.draws((*terms, *metrics))
@@ -111,6 +114,8 @@ def make_update(
         if random:
             bits = jax.random.bits(state.rng, batch["ids"].shape, jnp.uint32)
             batch = {**batch, "random_bits": jax.lax.bitcast_convert_type(bits, jnp.int32)}
+        if draws_from_rng:
+            batch = {**batch, "seeds": jax.random.bits(state.rng, batch["ids"].shape[:1], jnp.uint32)}
         denominators = objective.weights(terms, sides, batch)
         metric_weights = objective.weights(metrics, sides, batch)
 
@@ -149,7 +154,7 @@ def make_update(
                 lambda old, new: tr_dpo_soft_update(old, new, alpha=reference_weight),
                 lambda old, new: old,
                 reference,
-                params,
+                {name: params[name] for name in reference},  # a value model is no part of it
             )
         bad = 1 - finite.astype(jnp.int32)
         new_state = TrainState(
