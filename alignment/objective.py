@@ -112,8 +112,6 @@ def _dummy(name: str, sizes: Mapping[str, int]) -> jax.ShapeDtypeStruct:
         ("token", "sampled_token")
     ):
         shape += (time,)
-    if parsed.statistic.startswith("sampled_token"):
-        shape += (draws,)
     if name in ("ratings", "rated"):
         shape += (sizes["ratings"],)
     if parsed.statistic in ("head_rewards", "token_head_scores", "prompt_head_rewards"):
@@ -122,6 +120,8 @@ def _dummy(name: str, sizes: Mapping[str, int]) -> jax.ShapeDtypeStruct:
         shape += (width,)
     if parsed.statistic == "head_weights":
         shape = (sizes["heads"], width)
+    if parsed.statistic.startswith("sampled_token"):
+        shape += (draws,)
     return jax.ShapeDtypeStruct(shape, dtype)
 
 

@@ -74,9 +74,8 @@ SIDES = ("chosen", "rejected", "responses", "samples", "forget", "retain", "gold
 ONE_MODEL = ("logps", "elbo_terms", *vocabulary_walk.ONE_MODEL)
 OF_TOKEN_LOGPS = ("logps", "elbo_terms")  # what is made of the log-probs of the tokens
 EACH = ("each completion",)  # as the sides of data whose completions are examples of their own
-HEAD = ("rewards", "token_scores", "token_values", "prompt_values")
-HEAD += ("head_rewards", "token_head_scores", "prompt_head_rewards")
-HEAD += ("head_weights", "features", "second_features", "token_features")
+HEAD = ("rewards", "token_scores", "token_values", "prompt_values", "head_rewards", "token_head_scores")
+HEAD += ("prompt_head_rewards", "head_weights", "features", "second_features", "token_features")
 FEATURES = ("features", "second_features", "token_features")  # of the trunk: they need no head
 OF_THE_ROW = ("prompt_head_rewards", "head_weights")  # the same for every side
 LISTS = ("responses", "samples")  # sides that add an axis K
@@ -87,12 +86,13 @@ TOKEN_COLUMNS = {
     "demonstration_mask": "bool, True on tokens that were given and not sampled",
     "token_log_denominators": "logarithm of what the likelihood gradient of each token is divided by",
     "token_stabilisation": "what masks or scales the gradient of each token",
-    "trained_mask": "bool, True on tokens that a loss acts on, where those are not all of the completion",
-    "span_labels": "1 on tokens that a critique praises, -1 on those that it blames, 0 elsewhere",
     "step_labels": "in [0, 1], whether the reasoning step that ends at the token is right",
     "step_mask": "bool, True at the last token of each step's separator",
+    "trained_mask": "bool, True on tokens that a loss acts on, where those are not all of the completion",
+    "span_labels": "1 on tokens that a critique praises, -1 on those that it blames, 0 elsewhere",
 }
-TOKEN_MASKS = ("demonstration_mask", "trained_mask", "step_mask")  # columns that may stand for `mask`
+# The columns of TOKEN_COLUMNS that may stand for `mask`.
+TOKEN_MASKS = ("demonstration_mask", "trained_mask", "step_mask")
 FROM_BATCH = ("mask", "lengths", "tokens", "sampled_tokens", *TOKEN_COLUMNS)
 LABELS = {
     "labels": "[B, K] graded label of each response of a list, best first",
@@ -259,8 +259,8 @@ def compute(
     *,
     chunk_size: int | None = None,
     temperature: float = 1.0,
-    draws: Draws | None = None,
     view_dropout: float = 0.1,
+    draws: Draws | None = None,
 ) -> dict[str, Array]:
     """Every statistic of `needs` on a batch: {"policy_token_logps": [B, S, T], ..., "rewards": [B, S]}, side by side.
 
@@ -385,9 +385,11 @@ def deliver(name: str, sides: tuple[str, ...], computed: Mapping[str, Array], ba
         return x[:, sides.index(parsed.side)]
 
     if parsed.whose == "head":
+        if parsed.statistic in OF_THE_ROW:
+            return computed[parsed.statistic]
         if parsed.statistic == "prompt_values":
             return side(computed["token_values"])[..., 0]
-        return computed[parsed.statistic] if parsed.statistic in OF_THE_ROW else side(computed[parsed.statistic])
+        return side(computed[parsed.statistic])
     if parsed.statistic in TOKEN_COLUMNS:
         column = side(batch[parsed.statistic])
         return jnp.where(side(batch["mask"]), column, jnp.zeros((), column.dtype))

@@ -5,8 +5,8 @@ configs/grpo_reward_model.py optimises a policy on what the ensemble is sure of.
 python -m experiments.finetune --config=configs/bt_reward_heads.py --workdir=runs/bt_reward_heads
 
 Measured on 2 shared cores, seed 0, 2026-11-21, evaluation: loss 0.4117, reward_heads_accuracy 0.8258, and 0.8242 for
-their mean, worst case and UWO alike: heads on one trunk agree on nearly everything, and each saw fewer pairs than the
-one head of configs/bt_reward_loss.py (0.8516). Name several checkpoints where members must differ.
+their mean, worst case and UWO alike: heads on one trunk agree on nearly everything. The one head of
+configs/bt_reward_loss.py, which sees every pair, has 0.8516. Name several checkpoints where members must differ.
 """
 
 from configs import common

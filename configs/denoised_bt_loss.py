@@ -6,7 +6,9 @@ The ten voters are the heads of a reward model that sees the pairs once; a quart
 
 python -m experiments.finetune --config=configs/denoised_bt_loss.py --workdir=runs/denoised_bt_loss
 
-Not measured yet.
+Measured on 2 shared cores, seed 0, 2026-11-21, evaluation (its labels are right): reward_model_accuracy 0.7500, and
+0.7500 without the cure, so it has cured nothing here. After one pass the voters agree with 60 % of the noisy labels and
+with 75 % of the right ones: they are no better than the model that they advise.
 """
 
 from configs import common

@@ -34,7 +34,7 @@ from alignment.rewards import runner, tasks
 from alignment.training import checkpoints, maskings, mesh, optimizer, preemption, rollouts, step
 from alignment.training import logging as metrics_log
 from configs import common, diffusion
-from experiments import finetune, from_config, prompt_sets, reinforce, sampling
+from experiments import finetune, from_config, prompt_sets, reinforce, reward_models, sampling
 from experiments.from_config import say
 
 
@@ -142,6 +142,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
 
     # --- mesh
     device_mesh = mesh.make_mesh(config.mesh)
+    models_of_reward = reward_models.bind(config.rewards, device_mesh)
     mesh.check_batch(device_mesh, settings.prompts // config.training.minibatches, 1)
 
     # --- model
@@ -330,7 +331,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     progress = metrics_log.Progress(name, config.training.iterations, first, config.training.log_every)
     failures_so_far = runner.RewardReport()
     last_evaluation: dict[str, float] = {}
-    with runner.RewardRunner(functions, reward_weights, **config.reward_runner.to_dict()) as rewarder:
+    with reward_models.rewarder(functions, reward_weights, models_of_reward, config.reward_runner) as rewarder:
         try:
             if held_out and not first:
                 last_evaluation, lines = evaluate(train_state.params, train_state.method_state)

@@ -62,7 +62,7 @@ def config_before(config: ConfigDict) -> ConfigDict:
     before.seed, before.distributed = config.seed, config.distributed
     before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
     before.model.reward_heads = config.before_heads
-    if "reward_head" in before.mesh.rules and not config.before_heads:  # a parameter that the earlier model lacks
+    if "reward_head" in before.mesh.rules and not config.before_heads:  # which the earlier model does not have
         del before.mesh.rules["reward_head"]
     before.data.tokenizer = config.data.tokenizer
     return before
@@ -267,7 +267,15 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         make_step = functools.partial(step.make_update, gradient)
     elif config.training.gradient == "meta_rm":
         gradient = meta_gradient.make_gradient(
-            model, frozen_models, terms, metrics, data.sides, columns, meta_step=config.training.meta_step, **scoring
+            model,
+            frozen_models,
+            terms,
+            metrics,
+            data.sides,
+            columns,
+            meta_step=config.training.meta_step,
+            draws=draws,
+            **scoring,
         )
         make_step = functools.partial(step.make_update, gradient)
     else:

@@ -59,17 +59,6 @@ def make(config: Mapping[str, Any], steps: int) -> tuple[optax.GradientTransform
     return optax.chain(*parts, *frozen), rate  # decay moves what has no gradient
 
 
-def with_value_model(
-    policy: optax.GradientTransformation, value: optax.GradientTransformation
-) -> optax.GradientTransformation:
-    """Each of two networks (`heads.add_value_model`) by an optimizer of its own, clipped by its own norm."""
-
-    def which(params: Any) -> dict[str, str]:
-        return {name: "value" if name == heads.VALUE_MODEL else "policy" for name in params}
-
-    return optax.multi_transform({"policy": policy, "value": value}, which)
-
-
 def _frozen_but(names: tuple[str, ...]) -> optax.GradientTransformation:
     """Sets to 0 the update of every parameter whose last name is not among `names`."""
 
@@ -89,3 +78,14 @@ def _frozen_but(names: tuple[str, ...]) -> optax.GradientTransformation:
         return jax.tree_util.tree_map_with_path(lambda p, u: u if last(p) in names else u * 0, updates), state
 
     return optax.GradientTransformation(init, update)
+
+
+def with_value_model(
+    policy: optax.GradientTransformation, value: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """Each of two networks (`heads.add_value_model`) by an optimizer of its own, clipped by its own norm."""
+
+    def which(params: Any) -> dict[str, str]:
+        return {name: "value" if name == heads.VALUE_MODEL else "policy" for name in params}
+
+    return optax.multi_transform({"policy": policy, "value": value}, which)

@@ -111,11 +111,11 @@ def make_update(
 
     def step(state: TrainState, frozen_params, batch):
         frozen_params = with_reference(frozen_params, state)
-        if draws_from_rng:
-            batch = {**batch, "seeds": jax.random.bits(state.rng, batch["ids"].shape[:1], jnp.uint32)}
         if random:
             bits = jax.random.bits(state.rng, batch["ids"].shape, jnp.uint32)
             batch = {**batch, "random_bits": jax.lax.bitcast_convert_type(bits, jnp.int32)}
+        if draws_from_rng:
+            batch = {**batch, "seeds": jax.random.bits(state.rng, batch["ids"].shape[:1], jnp.uint32)}
         denominators = objective.weights(terms, sides, batch)
         metric_weights = objective.weights(metrics, sides, batch)
 
