@@ -13,7 +13,7 @@ def base() -> ConfigDict:
     config = ConfigDict()
     config.seed, config.distributed, config.before, config.before_workdir = 0, False, ConfigDict(), ""
     config.model, config.mesh, config.optimizer = shared.model, shared.mesh, shared.optimizer
-    config.reference = shared.reference
+    config.reference, config.adapter = shared.reference, shared.adapter
 
     config.data = ConfigDict()
     config.data.source = "task:sorting"  # task:NAME (generated, alignment.rewards.tasks), *.jsonl, *.parquet
@@ -94,6 +94,7 @@ def after_warm_up(shaping: dict, advantages: dict, objective: dict, metrics: dic
 
 def check_numbers(config: ConfigDict) -> None:
     """ValueError for counts that are out of range or do not fit each other."""
+    common.check_adapter(config)
     for section, keys in {
         "training": ("iterations", "epochs", "minibatches", "accumulate", "log_every", "eval_every"),
         "rollout": ("prompts", "group_size", "max_rounds"),

@@ -8,6 +8,7 @@ tensorboard/, samples.jsonl (a few completions of every evaluation), curves.png,
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import time
@@ -25,6 +26,7 @@ import alignment.losses
 import alignment.metrics
 import alignment.policy_gradients
 from alignment import objective, statistics
+from alignment.models import lora
 from alignment.rewards import runner
 from alignment.training import checkpoints, mesh, optimizer, preemption, rollouts, step
 from alignment.training import logging as metrics_log
@@ -123,7 +125,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         finetune.run_before(config, workdir)
         given_params = finetune.params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {finetune.before_directory(config, workdir)}")
-    params = from_config.initial_params(model, given_params, config.seed, device_mesh)
+    adapter = from_config.make_adapter(config)
+    params = from_config.initial_params(model, given_params, config.seed, device_mesh, from_config.stored_base(config))
     if (config.reference.update_every or config.reference.soup) and "reference" not in models:
         raise ValueError("config.reference: nothing of this run asks for a reference")
     frozen_params, frozen_models, moving = {}, {}, None
@@ -136,12 +139,20 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         else:
             frozen_params = {"reference": reference}
         del reference
+    of_trained, whole, trained_on = lambda make: make(model), lambda params: params, {}
+    if adapter:
+        base, params = params, from_config.adapters_on(config, adapter, model, params, device_mesh)
+        trained_on = {"base": base}
+        of_trained = functools.partial(lora.on_base, adapter, model)
+        whole = functools.partial(lora.attach, adapter, base)
 
     # --- optimizer and steps
     updates = config.training.iterations * config.training.epochs * config.training.minibatches
     tx, rate = optimizer.make(config.optimizer, updates)
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": settings.temperature}
-    losses = step.make_losses(model, frozen_models, terms, metrics, statistics.EACH, **scoring)
+    losses = of_trained(
+        lambda model: step.make_losses(model, frozen_models, terms, metrics, statistics.EACH, **scoring)
+    )
     memory = objective.initial_states(terms) | objective.initial_states([e.term for e in estimators])
     train_state, abstract, shardings = from_config.initial_state(params, moving, tx, memory, config.seed, device_mesh)
     del params, moving
@@ -248,7 +259,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- restore
     description = {
-        "model": from_config.describe_model(model.config),
+        "model": from_config.describe_model(model.config, config.adapter),
         "objective": checkpoints.as_json(
             {k: config[k].to_dict() for k in ("objective", "shaping", "advantages", "rewards")}
             | {"seed": config.seed, "prompts": settings.prompts, "group_size": group_size, "source": config.data.source}
@@ -273,7 +284,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     with runner.RewardRunner(functions, reward_weights, **config.reward_runner.to_dict()) as rewarder:
         try:
             if held_out and not first:
-                last_evaluation, lines = evaluate(train_state.params)
+                last_evaluation, lines = evaluate(whole(train_state.params))
                 log.write(0, last_evaluation, "eval")
                 write_samples(workdir, 0, lines)
             for at in range(first + 1, config.training.iterations + 1):
@@ -285,7 +296,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 for round_number in range(settings.max_rounds if settings.dynamic_sampling else 1):
                     chosen = prompt_sets.next_prompts(train, settings.prompts, config.seed, at, round_number)
                     batch, failures, _ = roll_out(
-                        train_state.params, chosen, jax.random.fold_in(key, round_number)
+                        whole(train_state.params), chosen, jax.random.fold_in(key, round_number)
                     )
                     failures_so_far = failures_so_far + failures
                     alike = np.ptp(batch["rewards"], axis=1) == 0
@@ -306,14 +317,14 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
                 placed = mesh.put_batch(device_mesh, whole)
                 frozen = step.with_reference(frozen_params, train_state)
-                prepared, memory = prepare(train_state.params, frozen, train_state.method_state, placed)
+                prepared, memory = prepare(whole(train_state.params), frozen, train_state.method_state, placed)
                 train_state = train_state.replace(method_state=memory)
                 prepared = {k: np.asarray(v) for k, v in prepared.items()}
                 for _ in range(config.training.epochs):
                     permutation = order.permutation(settings.prompts)
                     for part in np.split(permutation, config.training.minibatches):
                         rows_of_part = mesh.put_batch(device_mesh, rollouts.take(prepared, part))
-                        train_state, logs = train_step(train_state, frozen_params, rows_of_part)
+                        train_state, logs = train_step(train_state, frozen_params | trained_on, rows_of_part)
                 if int(logs["skipped_in_a_row"]) >= config.training.max_skipped_in_a_row:
                     path = workdir / "nonfinite.json"
                     path.write_text(json.dumps({"iteration": at, "prompt_ids": whole["ids"].tolist()}, indent=1))
@@ -339,7 +350,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 progress.advance(at, tokens, values if at % config.training.log_every == 0 else None)
                 stopping = stop.requested()
                 if held_out and (at % config.training.eval_every == 0 or at == config.training.iterations):
-                    evaluated, (last_evaluation, lines) = at, evaluate(train_state.params)
+                    evaluated, (last_evaluation, lines) = at, evaluate(whole(train_state.params))
                     log.write(at, last_evaluation, "eval")
                     write_samples(workdir, at, lines)
                     if on_evaluation:
@@ -370,11 +381,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.iterations))
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
     metrics_log.draw_curves(history, workdir / "curves.png", name)
-    if config.checkpoints.export_hugging_face and not config.model.reward_heads:
-        finetune.export(
-            workdir / "hugging_face", model.config, train_state.params, tokenizer, config.model.hugging_face
-        )
-        result["hugging_face"] = str(workdir / "hugging_face")
+    result |= finetune.export(
+        config, workdir, model.config, adapter, adapter and base, train_state.params, tokenizer
+    )
     finetune.store_result(config, workdir, result)
     if failures_so_far.failed:
         say(f"{name}: {failures_so_far}")
@@ -392,7 +401,7 @@ def report(result: Mapping[str, Any]) -> None:
     if "reward_before" in result:
         before, after = result["reward_before"], result["reward_after"]
         say(f"  mean reward on held-out prompts: {before:.3f} before, {after:.3f} after")
-    for key in ("checkpoint", "metrics", "curves", "hugging_face"):
+    for key in ("checkpoint", "metrics", "curves", "adapter", "hugging_face"):
         if key in result:
             say(f"  {key:13} {result[key]}")
 

@@ -21,8 +21,8 @@ Parameters (L layers, H heads of size d, K key/value heads, width D, MLP width F
             attention_post_norm, mlp_post_norm [L, D] (post_norms)   q_norm, k_norm [L, d] (qk_norm)
             q_bias, k_bias, v_bias (attention_bias)   o_bias (attention_output_bias)   gate_, up_, down_bias (mlp_bias)
 
-A norm of the kind "layer" also has a bias, such as final_norm_bias. A matrix may have low-rank adapters beside it, or be
-quantised: see `_project` and `alignment.models.lora`.
+A norm of the kind "layer" also has a bias, such as final_norm_bias. A matrix may have low-rank adapters beside it, or
+be quantised: see `_project` and `alignment.models.lora`.
 """
 
 import math
@@ -214,7 +214,7 @@ def attend(config: DecoderConfig, q: Array, k: Array, v: Array, mask: Array) -> 
 
 
 def _project(layer: Params, name: str, x: Array) -> Array:
-    """x W + bias; with adapters x (W + A B) + bias, and with magnitudes m that sum's columns have the norms m (DoRA)."""
+    """x W + bias; with adapters x (W + A B) + bias, and with magnitudes m that sum has columns of norm m (DoRA)."""
     weight = dense(layer[name])
     y = x @ weight.astype(x.dtype)
     if f"{name}_lora_a" in layer:

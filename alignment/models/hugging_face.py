@@ -5,13 +5,14 @@ read or written. Loading holds one tensor of the file at a time: it goes to the 
 transposed and cast there, and takes its layer's place in the stacked parameter.
 """
 
+import contextlib
 import functools
 import json
 import math
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -30,7 +31,7 @@ _SINGLE = "model.safetensors"
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
+def read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -47,7 +48,7 @@ class _Files:
 
     def __init__(self, directory: pathlib.Path):
         if (directory / _INDEX).exists():
-            listed = _read_json(directory / _INDEX).get("weight_map")
+            listed = read_json(directory / _INDEX).get("weight_map")
             if not isinstance(listed, dict):
                 raise ValueError(f"{directory / _INDEX}: key 'weight_map' is missing")
             paths = {name: directory / file for name, file in listed.items()}
@@ -86,7 +87,7 @@ def load_config(directory: str | os.PathLike) -> DecoderConfig:
 
 def _load_config(directory, files):
     path = directory / "config.json"
-    config = config_from_hugging_face(_read_json(path), str(path))
+    config = config_from_hugging_face(read_json(path), str(path))
     score, output = top_names(config)["reward_head"][0], top_names(config)["lm_head"][0]
     fields = dict(vars(config))
     if score in files.slices:
@@ -265,41 +266,52 @@ def save(
       ValueError: parameters that do not fit the config, or a config no supported layout can express.
       FileExistsError: the directory holds something.
     """
-    directory = pathlib.Path(directory)
     dtype = dtype or config.param_dtype
     if dtype not in _DTYPES.values():
         raise ValueError(f"dtype must be one of {tuple(_DTYPES.values())}, got {dtype!r}")
     raw = config_to_hugging_face(config, dtype) | dict(extra_config or {})
-    if directory.exists() and not overwrite and (not directory.is_dir() or any(directory.iterdir())):
-        raise FileExistsError(f"{directory}: exists already; pass overwrite=True to replace it")
-    _check_params(config, params)
-    target = _numpy_dtype(dtype)
-    shards = _plan(tensors(config), target.itemsize, max_shard_bytes)
-    file_of = (
-        (lambda i: _SINGLE) if len(shards) == 1 else lambda i: f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-    )
-
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    work = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    try:
+    with whole_directory(directory, overwrite) as work:
+        _check_params(config, params)
+        target = _numpy_dtype(dtype)
+        shards = _plan(tensors(config), target.itemsize, max_shard_bytes)
+        names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+        names = [_SINGLE] if len(shards) == 1 else names
         index, total = {}, 0
-        for i, shard in enumerate(shards):
+        for name, shard in zip(names, shards, strict=True):
             arrays = {}
             for tensor in shard:
                 held = params if tensor.layer is None else params["layers"]
                 values = [held[ours] if tensor.layer is None else held[ours][tensor.layer] for ours in tensor.ours]
                 value = np.concatenate([np.asarray(v) for v in values], axis=-1).astype(target)
                 arrays[tensor.name] = np.ascontiguousarray(value.T if tensor.transposed else value)
-                index[tensor.name] = file_of(i)
+                index[tensor.name] = name
                 total += arrays[tensor.name].nbytes
-            _write(work / file_of(i), lambda path, arrays=arrays: save_file(arrays, path, metadata={"format": "pt"}))
+            save_file(arrays, work / name, metadata={"format": "pt"})
         if len(shards) > 1:
             text = json.dumps({"metadata": {"total_size": total}, "weight_map": index}, indent=2)
-            _write(work / _INDEX, lambda path: path.write_text(text, encoding="utf-8"))
-        text = json.dumps(raw, indent=2, sort_keys=True)
-        _write(work / "config.json", lambda path: path.write_text(text, encoding="utf-8"))
+            (work / _INDEX).write_text(text, encoding="utf-8")
+        (work / "config.json").write_text(json.dumps(raw, indent=2, sort_keys=True), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def whole_directory(directory: str | os.PathLike, overwrite: bool) -> Iterator[pathlib.Path]:
+    """A directory to write files into, which becomes `directory` when all is on disk: a crash leaves no half of one.
+
+    Raises:
+      FileExistsError: `directory` holds something, and it is not to be overwritten.
+    """
+    directory = pathlib.Path(directory)
+    if directory.exists() and not overwrite and (not directory.is_dir() or any(directory.iterdir())):
+        raise FileExistsError(f"{directory}: exists already; pass overwrite=True to replace it")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    work = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    try:
+        yield work
+        for path in work.iterdir():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
         _replace(work, directory)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
@@ -320,12 +332,6 @@ def _check_params(config, params):
             raise ValueError(f"parameter {name} has shape {found[path].shape}, the config asks for {expected[path]}")
         if not getattr(found[path], "is_fully_addressable", True):
             raise ValueError(f"parameter {name} is spread over several hosts: gather it before saving")
-
-
-def _write(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:
-    write(path)
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
 
 
 def _replace(work: pathlib.Path, directory: pathlib.Path) -> None:

@@ -26,20 +26,16 @@ def quantize(weight: Array, form: str) -> Any:
     """
     if form not in FORMATS:
         raise ValueError(f"quantisation must be one of {FORMATS}, got {form!r}")
-    channels = tuple(range(weight.ndim - 2)) + (weight.ndim - 1,)
+    channels = (*range(weight.ndim - 2), weight.ndim - 1)
     block = math.gcd(weight.shape[-2], BLOCK)
     return _qwix().quantize(
         weight.astype("float32"), form, channelwise_axes=channels, tiled_axes={weight.ndim - 2: block}
     )
 
 
-def is_quantized(weight: Any) -> bool:
-    return hasattr(weight, "qvalue")
-
-
 def dense(weight: Any) -> Array:
     """The matrix as it is computed with: a `qwix.QArray` read back, any other as it is."""
-    return _qwix().dequantize(weight) if is_quantized(weight) else weight
+    return _qwix().dequantize(weight) if hasattr(weight, "qvalue") else weight
 
 
 def _qwix():
