@@ -219,12 +219,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         else:
             frozen_params = {"reference": reference}
     del reference
-    of_trained, whole = lambda make: make(model), lambda params: params
+    of_trained, model_params = lambda make: make(model), lambda params: params
     if adapter:
         base, params = params, from_config.adapters_on(config, adapter, model, params, device_mesh)
         frozen_params["base"] = base
         of_trained = functools.partial(lora.on_base, adapter, model)
-        whole = functools.partial(lora.attach, adapter, base)
+        model_params = functools.partial(lora.attach, adapter, base)
 
     # --- optimizer and step
     tx, rate = optimizer.make(config.optimizer, config.training.steps)
@@ -276,7 +276,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     if with_gold and config.before and gold_settings(config.before) == gold_settings(config):
         result["win_rate_before"], result["gold_before"] = result_before["win_rate_after"], result_before["gold_after"]
     elif with_gold:
-        samples = sample_gold(model, whole(train_state.params), data.tokenizer)
+        samples = sample_gold(model, model_params(train_state.params), data.tokenizer)
         result["win_rate_before"], result["gold_before"] = samples.win_rate, float(samples.rewards.mean())
 
     # --- restore
@@ -387,7 +387,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.steps))
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
     if with_gold:
-        samples = sample_gold(model, whole(train_state.params), data.tokenizer)
+        samples = sample_gold(model, model_params(train_state.params), data.tokenizer)
         result["win_rate_after"], result["gold_after"] = samples.win_rate, float(samples.rewards.mean())
         if config.before:
             start = (
@@ -398,11 +398,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 )
             )
             result["kl_to_start"] = gold_reward.kl_to_start(
-                model, whole(train_state.params), start, samples, temperature=config.gold.temperature
+                model, model_params(train_state.params), start, samples, temperature=config.gold.temperature
             )
     if config.diagnostics.difficulty:
         result["difficulty"] = diagnostics.write_difficulty(
-            workdir, model, frozen_models, whole(train_state.params),
+            workdir, model, frozen_models, model_params(train_state.params),
             {w: p for w, p in step.with_reference(frozen_params, train_state).items() if w != "base"},
             terms, data.sides,
             (stored_reference.join(b, tables["eval"]) for b in evaluation_batches), device_mesh, **scoring,

@@ -241,16 +241,12 @@ def describe_model(config: decoder.DecoderConfig, adapter: ConfigDict | None = N
     return checkpoints.as_json({k: v for k, v in fields.items() if k not in run_time} | with_adapter)
 
 
-def _as_it_is(name: str, array: jax.Array) -> jax.Array:
-    return array
-
-
 def initial_params(
     model: decoder.Model,
     given: Mapping | Path | None,
     seed: int,
     device_mesh,
-    store: Callable[[str, jax.Array], Any] = _as_it_is,
+    store: Callable[[str, jax.Array], Any] | None = None,
 ) -> Any:
     """Parameters placed on the mesh: what a tree or a Hugging Face directory gives, and drawn from the seed the rest.
 
@@ -261,34 +257,35 @@ def initial_params(
     shapes = jax.eval_shape(model.init, key)
     shardings = mesh.parameter_sharding(device_mesh, shapes)
 
-    def place(path, array):
-        name = path[-1].key
-        settled = mesh.parameter_sharding(device_mesh, {name: jax.eval_shape(functools.partial(store, name), array)})
-        return jax.jit(functools.partial(store, name), out_shardings=settled[name])(array)
+    def stored(name: str, array: jax.Array) -> Any:
+        if store is None:
+            return array
+        convert = functools.partial(store, name)
+        placed = mesh.parameter_sharding(device_mesh, {name: jax.eval_shape(convert, array)})
+        return jax.jit(convert, out_shardings=placed[name])(array)
 
     if isinstance(given, Path):
-        loaded = jax.eval_shape(decoder.build(hugging_face.load_config(given)).init, key)
-        convert = lambda name, array: place((jax.tree_util.DictKey(name),), array)  # noqa: E731
-        as_loaded = mesh.parameter_sharding(device_mesh, loaded)
-        _, given = hugging_face.load(given, "float32", as_loaded, _as_it_is if store is _as_it_is else convert)
-        finished = given
-    else:
-        finished = None
-
-    missing = [path for path, _ in jax.tree_util.tree_leaves_with_path(shapes) if _at(given or {}, path) is None]
+        theirs = jax.eval_shape(decoder.build(hugging_face.load_config(given)).init, key)
+        given = hugging_face.load(given, "float32", mesh.parameter_sharding(device_mesh, theirs), stored)[1]
+    elif given is not None:
+        given = jax.tree_util.tree_map_with_path(
+            lambda path, shape, sharding: (
+                None
+                if (array := _at(given, path)) is None
+                else stored(path[-1].key, jax.device_put(array.astype(shape.dtype), sharding))
+            ),
+            shapes,
+            shardings,
+        )
+    missing = [path for path, _ in jax.tree_util.tree_leaves_with_path(shapes) if _at(given, path) is None]
     draw = jax.jit(  # what is not asked for is not computed
         lambda key: [_at(model.init(key), path) for path in missing],
         out_shardings=[_at(shardings, path) for path in missing],
     )
     drawn = dict(zip(missing, draw(key), strict=True)) if missing else {}
-
-    def leaf(path, shape, sharding):
-        if finished is not None and path not in drawn:
-            return _at(finished, path)
-        array = drawn[path] if path in drawn else jax.device_put(_at(given, path).astype(shape.dtype), sharding)
-        return array if store is _as_it_is else place(path, array)
-
-    return jax.tree_util.tree_map_with_path(leaf, shapes, shardings)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: stored(path[-1].key, drawn[path]) if path in drawn else _at(given, path), shapes
+    )
 
 
 def make_adapter(config: ConfigDict) -> lora.Adapter | None:
@@ -305,10 +302,10 @@ def make_adapter(config: ConfigDict) -> lora.Adapter | None:
         raise ValueError(f"config.adapter: {error}") from None
 
 
-def stored_base(config: ConfigDict) -> Callable[[str, jax.Array], Any]:
+def stored_base(config: ConfigDict) -> Callable[[str, jax.Array], Any] | None:
     """How a frozen model is kept under adapters: its matrices quantised if asked for, the rest in `model.dtype`."""
     if not config.adapter.rank:
-        return _as_it_is
+        return None
 
     def store(name: str, array: jax.Array) -> Any:
         if config.adapter.quantize and name in lora.MATRICES:
@@ -402,7 +399,7 @@ def reference_params(config: ConfigDict, before: Path, model: decoder.Model, sta
     return references.model_soup(start, mean, alpha=config.reference.soup_weight)
 
 
-def _at(tree: Mapping, path: tuple) -> Any:
+def _at(tree: Mapping | None, path: tuple) -> Any:
     for key in path:
         tree = tree.get(key.key) if isinstance(tree, Mapping) else None
     return tree

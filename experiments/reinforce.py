@@ -139,12 +139,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         else:
             frozen_params = {"reference": reference}
         del reference
-    of_trained, whole, trained_on = lambda make: make(model), lambda params: params, {}
+    of_trained, model_params, trained_on = lambda make: make(model), lambda params: params, {}
     if adapter:
         base, params = params, from_config.adapters_on(config, adapter, model, params, device_mesh)
         trained_on = {"base": base}
         of_trained = functools.partial(lora.on_base, adapter, model)
-        whole = functools.partial(lora.attach, adapter, base)
+        model_params = functools.partial(lora.attach, adapter, base)
 
     # --- optimizer and steps
     updates = config.training.iterations * config.training.epochs * config.training.minibatches
@@ -284,7 +284,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     with runner.RewardRunner(functions, reward_weights, **config.reward_runner.to_dict()) as rewarder:
         try:
             if held_out and not first:
-                last_evaluation, lines = evaluate(whole(train_state.params))
+                last_evaluation, lines = evaluate(model_params(train_state.params))
                 log.write(0, last_evaluation, "eval")
                 write_samples(workdir, 0, lines)
             for at in range(first + 1, config.training.iterations + 1):
@@ -296,7 +296,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 for round_number in range(settings.max_rounds if settings.dynamic_sampling else 1):
                     chosen = prompt_sets.next_prompts(train, settings.prompts, config.seed, at, round_number)
                     batch, failures, _ = roll_out(
-                        whole(train_state.params), chosen, jax.random.fold_in(key, round_number)
+                        model_params(train_state.params), chosen, jax.random.fold_in(key, round_number)
                     )
                     failures_so_far = failures_so_far + failures
                     alike = np.ptp(batch["rewards"], axis=1) == 0
@@ -317,7 +317,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
                 placed = mesh.put_batch(device_mesh, whole)
                 frozen = step.with_reference(frozen_params, train_state)
-                prepared, memory = prepare(whole(train_state.params), frozen, train_state.method_state, placed)
+                prepared, memory = prepare(model_params(train_state.params), frozen, train_state.method_state, placed)
                 train_state = train_state.replace(method_state=memory)
                 prepared = {k: np.asarray(v) for k, v in prepared.items()}
                 for _ in range(config.training.epochs):
@@ -350,7 +350,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 progress.advance(at, tokens, values if at % config.training.log_every == 0 else None)
                 stopping = stop.requested()
                 if held_out and (at % config.training.eval_every == 0 or at == config.training.iterations):
-                    evaluated, (last_evaluation, lines) = at, evaluate(whole(train_state.params))
+                    evaluated, (last_evaluation, lines) = at, evaluate(model_params(train_state.params))
                     log.write(at, last_evaluation, "eval")
                     write_samples(workdir, at, lines)
                     if on_evaluation:

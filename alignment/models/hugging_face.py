@@ -124,7 +124,7 @@ def load(
     directory: str | os.PathLike,
     dtype: str | None = None,
     shardings: Any = None,
-    convert: Callable[[str, jax.Array], Any] = lambda name, array: array,
+    convert: Callable[[str, jax.Array], Any] | None = None,
 ) -> tuple[DecoderConfig, Params]:
     """Reads a checkpoint, one tensor at a time, of which each device gets the slice it holds.
 
@@ -163,7 +163,7 @@ def load(
         tensor, part = places[name, None]
         piece = _piece(files, tensor, part, shape, sharding)
         array = _caster(sharding, tensor.transposed)(piece, target).block_until_ready()
-        params[name] = convert(name, array)
+        params[name] = convert(name, array) if convert else array
     for name, shape in layer_shapes(config).items():
         sharding = sharding_of("layers", name)
         stack = jnp.zeros((config.num_layers, *shape), target, device=sharding)
@@ -172,7 +172,7 @@ def load(
             piece = _piece(files, tensor, part, shape, _of_one_layer(sharding))
             # Waiting keeps the pieces of later layers from piling up while this one travels.
             stack = _filler(sharding, tensor.transposed)(stack, piece, layer).block_until_ready()
-        params["layers"][name] = convert(name, stack)
+        params["layers"][name] = convert(name, stack) if convert else stack
     return config, params
 
 
