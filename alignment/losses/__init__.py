@@ -43,6 +43,7 @@ from alignment.losses.label_noise import (
     lcpo_simpo,
 )
 from alignment.losses.listwise import (
+    cpl_list,
     lipo_lambda,
     lipo_list_mle,
     lipo_pairwise_hinge,
@@ -98,6 +99,7 @@ from alignment.losses.token_level import (
     ld_dpo,
     ld_dpo_logp,
     position_kl,
+    simpo_reg,
     sparse_token_dpo,
     tdpo1,
     tdpo2,
@@ -135,6 +137,7 @@ __all__ = [
     "cdpo",
     "cpl",
     "cpl_kl",
+    "cpl_list",
     "cpo",
     "discopop",
     "dpo",
@@ -185,6 +188,7 @@ __all__ = [
     "sft",
     "sft_dpo",
     "simpo",
+    "simpo_reg",
     "slic_hf",
     "slic_hf_target",
     "sparse_token_dpo",
