@@ -23,7 +23,13 @@ SIZES = {
 }
 TINY = {"hidden_size": 16, "intermediate_size": 20, "num_key_value_heads": 1, "num_attention_heads": 2}
 SOFTCAPS = {"final_logit_softcapping": 4.0, "attn_logit_softcapping": 3.0}
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "rope_theta": 500.0}
+YARN = {
+    "rope_type": "yarn",
+    "factor": 4.0,
+    "original_max_position_embeddings": 16,
+    "rope_theta": 500.0,
+    "beta_fast": 2.0,
+}
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 MODELS = {
     "llama3": (

@@ -290,7 +290,13 @@ def test_configs_without_a_layout_cannot_be_written(change):
 
 
 SLIDING_2ND = {"sliding_window": 5, "layer_types": ["full_attention", "sliding_attention"]}
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "rope_theta": 500.0}
+YARN = {
+    "rope_type": "yarn",
+    "factor": 4.0,
+    "original_max_position_embeddings": 16,
+    "rope_theta": 500.0,
+    "beta_fast": 2.0,
+}
 SOFTCAPS = {"final_logit_softcapping": 4.0, "attn_logit_softcapping": 3.0}
 GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "vocab_size": 48}
 LIVE = {

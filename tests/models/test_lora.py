@@ -112,21 +112,29 @@ def test_gradients_are_of_the_adapters_and_at_the_start_none_of_a(adapter):
     assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(later))
 
 
-def test_gradients_equal_those_through_the_merged_weights():
-    """d loss / d B = scale A^T (d loss / d W), and likewise for A; with magnitudes the norm is held fixed."""
-    adapter, base = KINDS["lora"], base_of()
-    adapters, model = trained(KINDS["lora"], base), decoder.build(CONFIG)
-    gradient = jax.grad(loss_of(adapter, model))(adapters, {"base": base})["layers"]
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_gradients_equal_those_through_the_merged_weights(kind):
+    """d loss / d B = scale A^T (d loss / d W), and likewise for A.
+
+    Under magnitudes m of sums with norms n it is that times m / n, which is held fixed.
+    """
+    adapter, base, model = KINDS[kind], base_of(), decoder.build(CONFIG)
+    adapters = trained(adapter, base)
+    gradient = jax.jit(jax.grad(loss_of(adapter, model)))(adapters, {"base": base})["layers"]
 
     def plain(params):
         h, _ = model.hidden(params, TOKENS, np.tile(np.arange(12), (2, 1)), np.full(TOKENS.shape, 1024))
         return jnp.mean(jnp.square(model.unembed(params, h)))
 
-    whole = jax.grad(plain)(lora.merge(adapter, base, adapters))["layers"]
+    whole = jax.jit(jax.grad(plain))(lora.merge(adapter, base, adapters))["layers"]
     for name in ("q", "down"):
         a, b = adapters["layers"][f"{name}_lora_a"], adapters["layers"][f"{name}_lora_b"]
-        close(gradient[f"{name}_lora_b"], adapter.scale * jnp.swapaxes(a, 1, 2) @ whole[name], 1e-4)
-        close(gradient[f"{name}_lora_a"], adapter.scale * whole[name] @ jnp.swapaxes(b, 1, 2), 1e-4)
+        of_w = whole[name]
+        if adapter.magnitudes:
+            norms = jnp.linalg.norm(base["layers"][name] + adapter.scale * a @ b, axis=-2)
+            of_w = of_w * (adapters["layers"][f"{name}_magnitude"] / norms)[:, None]
+        close(gradient[f"{name}_lora_b"], adapter.scale * jnp.swapaxes(a, 1, 2) @ of_w, 1e-4)
+        close(gradient[f"{name}_lora_a"], adapter.scale * of_w @ jnp.swapaxes(b, 1, 2), 1e-4)
 
 
 def test_magnitudes_are_the_norms_and_forget_the_length_of_the_direction():
