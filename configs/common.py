@@ -64,8 +64,12 @@ def base() -> ConfigDict:
     config.adapter.magnitudes = False  # also train the norm of every column (DoRA)
     config.adapter.quantize = ""  # nf4 | int8: how the frozen matrices are stored (QLoRA); "": in model.dtype
 
-    config.objective = ConfigDict()  # kernel of alignment.losses -> {weight, side, reduction, hyperparameters}
+    config.objective = ConfigDict()  # kernel of alignment.losses or of alignment.policy_gradients -> {weight, side,
+    # reduction, hyperparameters}
     config.metrics = ConfigDict()  # function of alignment.metrics -> the same without weight
+    config.draws = ConfigDict()  # for kernels that read sampled_tokens
+    config.draws.count = 256  # tokens that the policy draws at each place of a completion, anew at every step
+    config.draws.temperature = 1.3
     config.precompute_reference = False  # store the reference's log-probs once instead of scoring in every step
 
     config.reference = ConfigDict()
@@ -186,7 +190,7 @@ def check_keys(config: Mapping, allowed: Mapping, path: str = "config", free: tu
 
 def check_adapter(config: ConfigDict) -> None:
     """ValueError for settings that adapters do not go with; their own ranges are checked where they are made."""
-    if config.before and config.before.adapter.rank:
+    if config.before and config.before.get("adapter", {}).get("rank"):
         raise ValueError(
             "config.before.adapter.rank: a run with adapters saves only these; start from its merged model instead: "
             "config.model.hugging_face=WORKDIR/hugging_face"
@@ -216,6 +220,11 @@ def check_numbers(config: ConfigDict) -> None:
         )
     if config.training.gradient not in GRADIENTS:
         raise ValueError(f"config.training.gradient: {config.training.gradient!r} is not one of {', '.join(GRADIENTS)}")
+    if config.draws.count < 1 or not config.draws.temperature > 0:
+        raise ValueError(
+            f"config.draws: count must be at least 1 and temperature above 0, got {config.draws.count} and "
+            f"{config.draws.temperature}"
+        )
     if config.diagnostics.gradient_entanglement < 0:
         raise ValueError(
             "config.diagnostics.gradient_entanglement: must be at least 0 (off), got "
@@ -232,4 +241,6 @@ def check_numbers(config: ConfigDict) -> None:
             "config.precompute_reference=False"
         )
     if not config.objective:
-        raise ValueError("config.objective: empty; name at least one kernel of alignment.losses")
+        raise ValueError(
+            "config.objective: empty; name at least one kernel of alignment.losses or alignment.policy_gradients"
+        )

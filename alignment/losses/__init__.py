@@ -91,6 +91,7 @@ from alignment.losses.reward_modeling import (
     bt_reward_margin_loss,
 )
 from alignment.losses.supervised import (
+    mdlm,
     sft,
 )
 from alignment.losses.token_level import (
@@ -174,6 +175,7 @@ __all__ = [
     "lipo_pointwise_mse",
     "lipo_pointwise_sigmoid",
     "lipo_softmax",
+    "mdlm",
     "nca",
     "nca_pair",
     "orpo",

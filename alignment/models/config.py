@@ -79,6 +79,7 @@ class DecoderConfig:
     attn_softcap: float | None = None
     max_position_embeddings: int = 2048
     reward_heads: int = 0
+    causal: bool = True  # False: a token also sees what stands after it (for masked diffusion)
     dtype: str = "float32"  # of the computation
     param_dtype: str = "float32"
     remat: str = "none"  # "full": keep only layer inputs; "dots": also keep matrix products of weights

@@ -7,6 +7,7 @@ transposed and cast there, and takes its layer's place in the stacked parameter.
 
 import contextlib
 import functools
+import gc
 import json
 import math
 import os
@@ -161,17 +162,18 @@ def load(
     for name, shape in top_shapes(config).items():
         sharding = sharding_of(name)
         tensor, part = places[name, None]
-        piece = _piece(files, tensor, part, shape, sharding)
-        array = _caster(sharding, tensor.transposed)(piece, target).block_until_ready()
+        cast = _caster(sharding, tensor.transposed)
+        array = cast(_piece(files, tensor, part, shape, sharding), target).block_until_ready()
         params[name] = convert(name, array) if convert else array
     for name, shape in layer_shapes(config).items():
         sharding = sharding_of("layers", name)
         stack = jnp.zeros((config.num_layers, *shape), target, device=sharding)
         for layer in range(config.num_layers):
             tensor, part = places[name, layer]
-            piece = _piece(files, tensor, part, shape, _of_one_layer(sharding))
-            # Waiting keeps the pieces of later layers from piling up while this one travels.
-            stack = _filler(sharding, tensor.transposed)(stack, piece, layer).block_until_ready()
+            fill, of_layer = _filler(sharding, tensor.transposed), _of_one_layer(sharding)
+            # One piece at a time: waited for, held by no name, and jax returns what numpy lent it when Python collects.
+            stack = fill(stack, _piece(files, tensor, part, shape, of_layer), layer).block_until_ready()
+            gc.collect(0)
         params["layers"][name] = convert(name, stack) if convert else stack
     return config, params
 

@@ -1,6 +1,7 @@
 """Checkpoints: the logits transformers computes, from committed fixtures and (where torch is installed) live."""
 
 import dataclasses
+import gc
 import json
 import pathlib
 import shutil
@@ -69,9 +70,9 @@ def test_the_first_gpt2_files_leave_out_the_prefix_and_keep_the_mask(tmp_path):
 
 @pytest.mark.parametrize("sharded", [False, True])
 def test_loading_holds_about_one_tensor_on_the_host(sharded, tmp_path):
-    """40 layers of 3 large tensors; tracemalloc sees what numpy and safetensors allocate, not what the devices hold."""
+    """16 layers of 3 large tensors; tracemalloc sees what numpy and safetensors allocate, not what the devices hold."""
     config = decoder.DecoderConfig(
-        vocab_size=64, hidden_size=256, intermediate_size=512, num_layers=40, num_heads=2, tie_word_embeddings=True
+        vocab_size=64, hidden_size=512, intermediate_size=1024, num_layers=16, num_heads=2, tie_word_embeddings=True
     )
     params = jax.tree.map(
         lambda a: np.zeros(a.shape, np.float32), jax.eval_shape(decoder.build(config).init, jax.random.key(0))
@@ -82,15 +83,16 @@ def test_loading_holds_about_one_tensor_on_the_host(sharded, tmp_path):
         device_mesh = mesh.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
         shardings = mesh.parameter_sharding(device_mesh, params)
     hugging_face.load(tmp_path / "many", shardings=shardings)  # compiles
+    gc.collect()
     tracemalloc.start()
     try:
         hugging_face.load(tmp_path / "many", shardings=shardings)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    largest = 2 * 256 * 512  # bytes in the file
-    assert decoder.parameter_count(params) * 2 > 80 * largest
-    assert peak < 3 * largest + 400_000  # the header of the file and jax's own objects
+    largest = 2 * 512 * 1024  # bytes in the file
+    assert decoder.parameter_count(params) * 2 > 70 * largest
+    assert peak < 3 * largest
 
 
 def test_version_4_configs_mean_the_same(tmp_path):
