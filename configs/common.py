@@ -60,6 +60,14 @@ def base() -> ConfigDict:
     config.model.dtype = "float32"  # of the computation; parameters and optimizer stay float32
     config.model.remat = "none"  # none | dots | full
 
+    config.adapter = ConfigDict()  # LoRA: low-rank adapters are trained, and the model that they stand on is frozen
+    config.adapter.rank = 0  # 0: no adapters, all parameters are trained
+    config.adapter.alpha = 32.0  # updates are scaled by alpha / rank
+    config.adapter.targets = ("q", "k", "v", "o", "gate", "up", "down")  # the matrices that get adapters
+    config.adapter.rank_stabilized = False  # scale by alpha / sqrt(rank)
+    config.adapter.magnitudes = False  # also train the norm of every column (DoRA)
+    config.adapter.quantize = ""  # nf4 | int8: how the frozen matrices are stored (QLoRA); "": in model.dtype
+
     config.objective = ConfigDict()  # kernel of alignment.losses or of alignment.policy_gradients -> {weight, side,
     # reduction, hyperparameters}
     config.metrics = ConfigDict()  # function of alignment.metrics -> the same without weight
@@ -199,8 +207,26 @@ def check_keys(config: Mapping, allowed: Mapping, path: str = "config", free: tu
         raise ValueError(f"{path}.{missing[0]}: missing; start from base() of configs/common.py or configs/online.py")
 
 
+def check_adapter(config: ConfigDict) -> None:
+    """ValueError for settings that adapters do not go with; their own ranges are checked where they are made."""
+    if config.before and config.before.get("adapter", {}).get("rank"):
+        raise ValueError(
+            "config.before.adapter.rank: a run with adapters saves only these; start from its merged model instead: "
+            "config.model.hugging_face=WORKDIR/hugging_face"
+        )
+    if not config.adapter.rank:
+        if config.adapter.quantize or config.adapter.magnitudes or config.adapter.rank_stabilized:
+            raise ValueError("config.adapter.rank: 0 means no adapters, but other keys of config.adapter are set")
+        return
+    if config.reference.update_every:
+        raise ValueError("config.reference.update_every: the reference of a run with adapters is its frozen base")
+    if config.reference.soup and config.adapter.quantize:
+        raise ValueError("config.reference.soup: a quantised base cannot be averaged; set config.adapter.quantize=''")
+
+
 def check_numbers(config: ConfigDict) -> None:
     """ValueError for counts that are out of range or do not fit each other."""
+    check_adapter(config)
     for key in ("steps", "accumulate", "log_every", "eval_every", "max_skipped_in_a_row"):
         if config.training[key] < 1:
             raise ValueError(f"config.training.{key}: must be at least 1, got {config.training[key]}")

@@ -20,7 +20,7 @@ def base() -> ConfigDict:
     config.seed, config.distributed = 0, False
     config.before, config.before_heads, config.before_workdir = ConfigDict(), 0, ""
     config.model, config.mesh, config.optimizer = shared.model, shared.mesh, shared.optimizer
-    config.reference = shared.reference
+    config.reference, config.adapter = shared.reference, shared.adapter
 
     config.data = ConfigDict()
     config.data.source = (
@@ -131,6 +131,7 @@ def on_task(config: ConfigDict, task: str) -> ConfigDict:
 
 def check_numbers(config: ConfigDict) -> None:
     """ValueError for counts that are out of range or do not fit each other."""
+    common.check_adapter(config)
     for section, keys in {
         "training": ("iterations", "epochs", "minibatches", "accumulate", "log_every", "eval_every"),
         "rollout": ("prompts", "group_size", "max_rounds"),
@@ -151,6 +152,8 @@ def check_numbers(config: ConfigDict) -> None:
         )
     if config.rollout.temperature <= 0:
         raise ValueError(f"config.rollout.temperature: must be above 0, got {config.rollout.temperature}")
+    if config.adapter.rank and config.value.model == "separate":
+        raise ValueError("config.adapter.rank: a separate value model is trained whole; set config.value.model='head'")
     if config.value.model not in ("head", "separate"):
         raise ValueError(f"config.value.model: {config.value.model!r} is not one of head, separate")
     if config.value.model == "separate" and config.model.reward_heads:

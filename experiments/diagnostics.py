@@ -39,10 +39,22 @@ def check(config: ConfigDict, terms: tuple[objective.Term, ...], data: Data) -> 
 
 
 def entanglement(
-    config: ConfigDict, model, frozen_models, terms, data: Data, device_mesh, by_process: Mapping[str, int], **scoring
+    config: ConfigDict,
+    of_trained,
+    frozen_models,
+    terms,
+    data: Data,
+    device_mesh,
+    by_process: Mapping[str, int],
+    **scoring,
 ) -> tuple[Callable, Iterable]:
-    """An evaluation of the pairs' gradients, and the batches of the first pairs of the evaluation set to give it."""
-    evaluation = side_gradients.make_evaluation(model, frozen_models, terms, data.sides, **scoring)
+    """An evaluation of the pairs' gradients, and the batches of the first pairs of the evaluation set to give it.
+
+    `of_trained(make)` is `make(model)`, taken of what is trained: all parameters, or adapters.
+    """
+    evaluation = of_trained(
+        lambda model: side_gradients.make_evaluation(model, frozen_models, terms, data.sides, **scoring)
+    )
     few = data.evaluation[: config.diagnostics.gradient_entanglement]
     batches = pipeline.evaluation_batches(few, batch_size=config.data.batch_size, collate=data.collate, **by_process)
     return jax.jit(evaluation, out_shardings=mesh.replicated(device_mesh)), batches

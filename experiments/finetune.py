@@ -4,7 +4,8 @@
 
 The same command resumes a run that was stopped or killed. WORKDIR receives checkpoints/, metrics.jsonl, tensorboard/,
 curves.png and, at the end, hugging_face/ (a checkpoint that transformers loads) and result.json (what was printed);
-with config.diagnostics.difficulty also difficulty.jsonl and difficulty.png.
+with config.diagnostics.difficulty also difficulty.jsonl and difficulty.png, with config.adapter also adapter/, as PEFT
+writes it (the model in hugging_face/ then has the adapters merged in).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import fcntl
 import functools
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +34,7 @@ import alignment.metrics
 import alignment.policy_gradients
 from alignment import objective, statistics
 from alignment.data import pipeline
-from alignment.models import decoder, hugging_face
+from alignment.models import decoder, hugging_face, lora
 from alignment.training import (
     checkpoints,
     mesh,
@@ -233,7 +233,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         result_before = run_before(config, workdir)
         given = params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {before_directory(config, workdir)}")
-    params = from_config.initial_params(model, given, config.seed, device_mesh, rules)
+    adapter = from_config.make_adapter(config)
+    params = from_config.initial_params(model, given, config.seed, device_mesh, rules, from_config.stored_base(config))
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": config.training.temperature}
     scoring |= {"view_dropout": config.training.view_dropout} if "second_features" in needs.head else {}
     reference = None
@@ -257,26 +258,31 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         else:
             frozen_params = {"reference": reference}
     del reference
+    of_trained, model_params = lambda make: make(model), lambda params: params
+    if adapter:
+        base, params = params, from_config.adapters_on(config, adapter, model, params, device_mesh)
+        frozen_params["base"] = base
+        of_trained = functools.partial(lora.on_base, adapter, model)
+        model_params = functools.partial(lora.attach, adapter, base)
 
     # --- optimizer and step
     tx, rate = optimizer.make(config.optimizer, config.training.steps)
     draws = statistics.Draws(config.draws.count, config.draws.temperature)
-    losses = step.make_losses(model, frozen_models, terms, metrics, data.sides, draws=draws, **scoring)
+    losses = of_trained(
+        lambda model: step.make_losses(model, frozen_models, terms, metrics, data.sides, draws=draws, **scoring)
+    )
     if config.training.gradient == "pairwise_normalized":
-        gradient = side_gradients.make_gradient(model, frozen_models, terms, metrics, data.sides, **scoring)
+        gradient = of_trained(
+            lambda model: side_gradients.make_gradient(model, frozen_models, terms, metrics, data.sides, **scoring)
+        )
         make_step = functools.partial(step.make_update, gradient)
     elif config.training.gradient == "meta_rm":
-        gradient = meta_gradient.make_gradient(
-            model,
-            frozen_models,
-            terms,
-            metrics,
-            data.sides,
-            columns,
-            meta_step=config.training.meta_step,
-            draws=draws,
-            **scoring,
-        )
+        gradient = of_trained(
+            lambda model: meta_gradient.make_gradient(
+                model, frozen_models, terms, metrics, data.sides, columns,
+                meta_step=config.training.meta_step, draws=draws, **scoring,
+            )
+        )  # fmt: skip
         make_step = functools.partial(step.make_update, gradient)
     else:
         make_step = functools.partial(step.make_step, losses)
@@ -307,7 +313,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     entanglement = None
     if config.diagnostics.gradient_entanglement:
         entanglement, few_batches = diagnostics.entanglement(
-            config, model, frozen_models, terms, data, device_mesh, by_process, **scoring
+            config, of_trained, frozen_models, terms, data, device_mesh, by_process, **scoring
         )
 
     # --- gold reward before
@@ -323,12 +329,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     if with_gold and config.before and gold_settings(config.before) == gold_settings(config):
         result["win_rate_before"], result["gold_before"] = result_before["win_rate_after"], result_before["gold_after"]
     elif with_gold:
-        samples = sample_gold(model, train_state.params, data.tokenizer)
+        samples = sample_gold(model, model_params(train_state.params), data.tokenizer)
         result["win_rate_before"], result["gold_before"] = samples.win_rate, float(samples.rewards.mean())
 
     # --- restore
     description = {
-        "model": from_config.describe_model(model.config),
+        "model": from_config.describe_model(model.config, config.adapter),
         "objective": checkpoints.as_json(
             {"terms": config.objective.to_dict(), "seed": config.seed, "reference": config.reference.to_dict()}
             | {
@@ -435,24 +441,27 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.steps))
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
     if with_gold:
-        samples = sample_gold(model, train_state.params, data.tokenizer)
+        samples = sample_gold(model, model_params(train_state.params), data.tokenizer)
         result["win_rate_after"], result["gold_after"] = samples.win_rate, float(samples.rewards.mean())
         if config.before:
-            start = from_config.initial_params(
-                model, params_before(config, workdir, model, device_mesh), config.seed, device_mesh, rules
+            start = (
+                base
+                if adapter
+                else from_config.initial_params(
+                    model, params_before(config, workdir, model, device_mesh), config.seed, device_mesh, rules
+                )
             )
             result["kl_to_start"] = gold_reward.kl_to_start(
-                model, train_state.params, start, samples, temperature=config.gold.temperature
+                model, model_params(train_state.params), start, samples, temperature=config.gold.temperature
             )
     if config.diagnostics.difficulty:
         result["difficulty"] = diagnostics.write_difficulty(
-            workdir, model, frozen_models, train_state.params, step.with_reference(frozen_params, train_state),
+            workdir, model, frozen_models, model_params(train_state.params),
+            {w: p for w, p in step.with_reference(frozen_params, train_state).items() if w != "base"},
             terms, data.sides,
             (stored_reference.join(b, tables["eval"]) for b in evaluation_batches), device_mesh, **scoring,
         )  # fmt: skip
-    if config.checkpoints.export_hugging_face and not config.model.reward_heads:
-        export(workdir / "hugging_face", model.config, train_state.params, data.tokenizer, config.model.hugging_face)
-        result["hugging_face"] = str(workdir / "hugging_face")
+    result |= export(config, workdir, model.config, adapter, adapter and base, train_state.params, data.tokenizer)
     if jax.process_index() == 0:
         metrics_log.draw_curves(metrics_log.read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png", name)
         store_result(config, workdir, result)
@@ -460,17 +469,31 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     return result
 
 
-def export(directory: Path, model_config, params, tokenizer, source: str) -> None:
-    """A directory that transformers loads; the tokenizer's files come along from where the run started."""
-    if jax.process_count() > 1:
-        params = multihost_utils.process_allgather(params, tiled=True)
-    if jax.process_index():
-        return
-    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-    hugging_face.save(directory, model_config, jax.device_get(params), extra_config=ids, overwrite=True)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
-        if source and (Path(source) / name).exists():
-            shutil.copy(Path(source) / name, directory / name)
+def export(config: ConfigDict, workdir: Path, model_config, adapter, base, params, tokenizer) -> dict[str, str]:
+    """What other programs read, if the config asks for it: a directory that transformers loads, with the tokenizer's
+    files, and the adapters as PEFT writes them. Returns where they are."""
+    if not config.checkpoints.export_hugging_face:
+        return {}
+
+    def gathered(tree):
+        return multihost_utils.process_allgather(tree, tiled=True) if jax.process_count() > 1 else tree
+
+    written = {}
+    if adapter:
+        adapters, params = gathered(params), lora.merge(adapter, base, params)
+        written["adapter"] = str(workdir / "adapter")
+        if jax.process_index() == 0:
+            source = config.model.hugging_face
+            lora.save(workdir / "adapter", adapter, model_config, adapters, base_name=source, overwrite=True)
+    if not config.model.reward_heads:
+        params = gathered(params)
+        written["hugging_face"] = str(workdir / "hugging_face")
+        ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+        if jax.process_index() == 0:
+            directory = workdir / "hugging_face"
+            hugging_face.save(directory, model_config, params, extra_config=ids, overwrite=True)
+            tokenizer.copy_files(directory)
+    return written
 
 
 def report(result: Mapping[str, Any]) -> None:
@@ -485,7 +508,7 @@ def report(result: Mapping[str, Any]) -> None:
         )
     if "kl_to_start" in result:
         say(f"  KL to where it started, per sampled completion: {result['kl_to_start']:.2f} nats")
-    for key in ("checkpoint", "metrics", "curves", "difficulty", "hugging_face"):
+    for key in ("checkpoint", "metrics", "curves", "difficulty", "adapter", "hugging_face"):
         if key in result:
             say(f"  {key:13} {result[key]}")
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from alignment import statistics
 from alignment.data import corpus, formats, pipeline, rows, tokenizers
-from alignment.models import decoder, heads, hugging_face
+from alignment.models import decoder, heads, hugging_face, lora, quantized
 from alignment.rewards import tasks
 from alignment.training import checkpoints, mesh, references, state, stored_reference
 from configs import common
@@ -209,15 +209,15 @@ def stored_tables(
 
 def build_model(
     config: ConfigDict, vocab_size: int, device_mesh=None, *, causal: bool = True
-) -> tuple[decoder.Model, dict | None]:
-    """The model, and its parameters on the host if they come from a Hugging Face directory."""
+) -> tuple[decoder.Model, Path | None]:
+    """The model, and the Hugging Face directory that its first parameters are in, if they are."""
     on_mesh = None if device_mesh is None else mesh.batch_sharding(device_mesh)
     settings, data = config.model, config.data
     context = data.packed_length if data.get("packed") else data.prompt_length + data.completion_length
     run_time = {"dtype": settings.dtype, "remat": settings.remat, "reward_heads": settings.reward_heads}
     run_time["causal"] = causal
     if settings.hugging_face:
-        loaded, params = hugging_face.load(settings.hugging_face, dtype="float32")
+        loaded = hugging_face.load_config(settings.hugging_face)
         if vocab_size > loaded.vocab_size:
             raise ValueError(
                 f"config.model.hugging_face: {settings.hugging_face} has {loaded.vocab_size} token embeddings, its "
@@ -228,7 +228,7 @@ def build_model(
                 f"config.data: prompt and completion of {context} tokens exceed the model's context of "
                 f"{loaded.max_position_embeddings} (max_position_embeddings in {settings.hugging_face}/config.json)"
             )
-        return decoder.build(dataclasses.replace(loaded, **run_time), on_mesh), params
+        return decoder.build(dataclasses.replace(loaded, **run_time), on_mesh), Path(settings.hugging_face)
     sizes = {k: settings[k] for k in ("hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads")}
     model_config = decoder.DecoderConfig(
         vocab_size=vocab_size,
@@ -240,29 +240,103 @@ def build_model(
     return decoder.build(model_config, on_mesh), None
 
 
-def describe_model(config: decoder.DecoderConfig) -> dict:
-    """What must agree for a checkpoint to fit; how it is computed may differ between runs."""
+def describe_model(config: decoder.DecoderConfig, adapter: ConfigDict | None = None) -> dict:
+    """What must agree for a checkpoint to fit; how it is computed may differ between runs.
+
+    A checkpoint of a run with adapters (`config.adapter`) holds these alone, and so fits no run without them.
+    """
     fields = dataclasses.asdict(config)
     run_time = ("dtype", "remat", "scan_layers", "max_position_embeddings")
-    return checkpoints.as_json({k: v for k, v in fields.items() if k not in run_time})
+    with_adapter = {"adapter": adapter.to_dict()} if adapter and adapter.rank else {}
+    return checkpoints.as_json({k: v for k, v in fields.items() if k not in run_time} | with_adapter)
 
 
-def initial_params(model: decoder.Model, given: dict | None, seed: int, device_mesh, rules=mesh.RULES) -> Any:
-    """Parameters placed on the mesh: drawn from the seed, with what a checkpoint gives in their place."""
+def initial_params(
+    model: decoder.Model,
+    given: Mapping | Path | None,
+    seed: int,
+    device_mesh,
+    rules: Mapping[str, Any] = mesh.RULES,
+    store: Callable[[str, jax.Array], Any] | None = None,
+) -> Any:
+    """Parameters placed on the mesh: what a tree or a Hugging Face directory gives, and drawn from the seed the rest.
+
+    `store(name, array)` is what becomes of each (see `stored_base`); a directory is read tensor by tensor, and each
+    parameter stored before the next is read.
+    """
     key = jax.random.key(seed)
     shapes = jax.eval_shape(model.init, key)
     shardings = mesh.parameter_sharding(device_mesh, shapes, rules)
-    params = jax.jit(model.init, out_shardings=shardings)(key)
-    if given is None:
-        return params
-    placed = jax.tree_util.tree_map_with_path(
-        lambda path, drawn, s: (
-            jax.device_put(_at(given, path).astype(drawn.dtype), s) if _at(given, path) is not None else drawn
-        ),
-        params,
-        shardings,
+
+    def stored(name: str, array: jax.Array) -> Any:
+        if store is None:
+            return array
+        convert = functools.partial(store, name)
+        placed = mesh.parameter_sharding(device_mesh, {name: jax.eval_shape(convert, array)}, rules)
+        return jax.jit(convert, out_shardings=placed[name])(array)
+
+    if isinstance(given, Path):
+        theirs = jax.eval_shape(decoder.build(hugging_face.load_config(given)).init, key)
+        given = hugging_face.load(given, "float32", mesh.parameter_sharding(device_mesh, theirs, rules), stored)[1]
+    elif given is not None:
+        given = jax.tree_util.tree_map_with_path(
+            lambda path, shape, sharding: (
+                None
+                if (array := _at(given, path)) is None
+                else stored(path[-1].key, jax.device_put(array.astype(shape.dtype), sharding))
+            ),
+            shapes,
+            shardings,
+        )
+    missing = [path for path, _ in jax.tree_util.tree_leaves_with_path(shapes) if _at(given, path) is None]
+    draw = jax.jit(  # what is not asked for is not computed
+        lambda key: [_at(model.init(key), path) for path in missing],
+        out_shardings=[_at(shardings, path) for path in missing],
     )
-    return placed
+    drawn = dict(zip(missing, draw(key), strict=True)) if missing else {}
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: stored(path[-1].key, drawn[path]) if path in drawn else _at(given, path), shapes
+    )
+
+
+def make_adapter(config: ConfigDict) -> lora.Adapter | None:
+    """The adapters that the config asks for, if any."""
+    settings = config.adapter.to_dict()
+    form = settings.pop("quantize")
+    if not settings["rank"]:
+        return None
+    try:
+        if form and form not in quantized.FORMATS:
+            raise ValueError(f"quantize must be one of {quantized.FORMATS}, got {form!r}")
+        return lora.Adapter(**settings | {"targets": tuple(settings["targets"])})
+    except ValueError as error:
+        raise ValueError(f"config.adapter: {error}") from None
+
+
+def stored_base(config: ConfigDict) -> Callable[[str, jax.Array], Any] | None:
+    """How a frozen model is kept under adapters: its matrices quantised if asked for, the rest in `model.dtype`."""
+    if not config.adapter.rank:
+        return None
+
+    def store(name: str, array: jax.Array) -> Any:
+        if config.adapter.quantize and name in lora.MATRICES:
+            return quantized.quantize(array, config.adapter.quantize)
+        return array if name == "reward_head" else array.astype(config.model.dtype)
+
+    return store
+
+
+def adapters_on(config: ConfigDict, adapter: lora.Adapter, model: decoder.Model, base: Any, device_mesh) -> Any:
+    """The first values of the adapters, placed on the mesh."""
+    make = functools.partial(lora.init, adapter, model.config)
+    key = jax.random.key(config.seed + 2)
+    try:
+        if config.checkpoints.export_hugging_face:
+            lora.check_layout(adapter, model.config)
+        shardings = mesh.parameter_sharding(device_mesh, jax.eval_shape(make, base, key))
+    except ValueError as error:
+        raise ValueError(f"config.adapter: {error}") from None
+    return jax.jit(make, out_shardings=shardings)(base, key)
 
 
 def sharding_rules(config: ConfigDict, model: decoder.Model) -> Mapping[str, Any]:
@@ -310,11 +384,10 @@ def load_params(key: str, directory: str, model: decoder.Model, device_mesh, rul
             f"{key}: {directory} is neither the WORKDIR of a finished run (with checkpoints/) nor a Hugging Face "
             "directory (with config.json)"
         )
-    loaded, given = hugging_face.load(directory, dtype="float32")
-    ours, theirs = describe_model(model.config), describe_model(loaded)
+    ours, theirs = describe_model(model.config), describe_model(hugging_face.load_config(directory))
     if differing := [k for k in ours if k != "reward_heads" and ours[k] != theirs.get(k)]:
         raise ValueError(f"{key}: {directory} is of another model, which differs in {', '.join(differing)}")
-    return initial_params(model, given, 0, device_mesh, rules)
+    return initial_params(model, path, 0, device_mesh, rules)
 
 
 def load_run(key: str, directory: str, device_mesh) -> tuple[ConfigDict, Any, decoder.Model, Any]:
@@ -340,18 +413,22 @@ def load_tokenizer(config: ConfigDict) -> Any:
 
 
 def reference_params(config: ConfigDict, before: Path, model: decoder.Model, start: Any, device_mesh) -> Any:
-    """The parameters that the reference begins with, in arrays of their own: those of the start, or a soup."""
+    """The parameters that the reference begins with: those of the start, or a soup.
+
+    They are in arrays of their own, since the start's are trained in place; under adapters the start is frozen, and the
+    reference is that very model with the adapters switched off.
+    """
     mean = None
     for count, directory in enumerate(config.reference.soup, 1):
         named = directory.replace("BEFORE", str(before))
         params = load_params("config.reference.soup", named, model, device_mesh, sharding_rules(config, model))
         mean = params if mean is None else references.model_soup(mean, params, alpha=1 / count)
     if mean is None:
-        return jax.tree.map(jnp.copy, start)
+        return start if config.adapter.rank else jax.tree.map(jnp.copy, start)
     return references.model_soup(start, mean, alpha=config.reference.soup_weight)
 
 
-def _at(tree: Mapping, path: tuple) -> Any:
+def _at(tree: Mapping | None, path: tuple) -> Any:
     for key in path:
         tree = tree.get(key.key) if isinstance(tree, Mapping) else None
     return tree

@@ -8,6 +8,7 @@ tensorboard/, samples.jsonl (a few completions of every evaluation), curves.png,
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ import alignment.losses
 import alignment.metrics
 import alignment.policy_gradients
 from alignment import objective, statistics
-from alignment.models import heads
+from alignment.models import heads, lora
 from alignment.rewards import runner
 from alignment.training import checkpoints, last_completions, mesh, optimizer, preemption, rollouts, step
 from alignment.training import logging as metrics_log
@@ -122,7 +123,10 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         finetune.run_before(config, workdir)
         given_params = finetune.params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {finetune.before_directory(config, workdir)}")
-    params = from_config.initial_params(model, given_params, config.seed, device_mesh, rules)
+    adapter = from_config.make_adapter(config)
+    params = from_config.initial_params(
+        model, given_params, config.seed, device_mesh, rules, from_config.stored_base(config)
+    )
     if (config.reference.update_every or config.reference.soup) and "reference" not in models:
         raise ValueError("config.reference: nothing of this run asks for a reference")
     frozen_params, frozen_models, moving = {}, {}, None
@@ -137,6 +141,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         del reference
     if separate:
         params = from_config.with_value_model(model, params, config.seed, device_mesh, rules)
+    of_trained, model_params, trained_on = lambda make: make(model), lambda params: params, {}
+    if adapter:
+        base, params = params, from_config.adapters_on(config, adapter, model, params, device_mesh)
+        trained_on = {"base": base}
+        of_trained = functools.partial(lora.on_base, adapter, model)
+        model_params = functools.partial(lora.attach, adapter, base)
 
     # --- optimizer and steps
     updates = config.training.iterations * config.training.epochs * config.training.minibatches
@@ -145,7 +155,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         rate_of_values = {"learning_rate": config.value.learning_rate or config.optimizer.learning_rate}
         tx = optimizer.with_value_model(tx, optimizer.make({**config.optimizer, **rate_of_values}, updates)[0])
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": settings.temperature}
-    losses = step.make_losses(model, frozen_models, terms, metrics, statistics.EACH, **scoring)
+    losses = of_trained(
+        lambda model: step.make_losses(model, frozen_models, terms, metrics, statistics.EACH, **scoring)
+    )
     methods = objective.initial_states(terms) | objective.initial_states([e.term for e in estimators])
     methods |= curriculum.shapes(chooser, num_prompts)
     if with_drifts:
@@ -153,6 +165,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     def memory(params):
         of_engine = engine.init(heads.policy_params(params))
+        if adapter and jax.tree.leaves(of_engine):
+            raise ValueError("config.rollout.engine: it remembers all parameters, and adapters are trained here")
         return methods | ({ENGINE: of_engine} if jax.tree.leaves(of_engine) else {})
 
     train_state, abstract, shardings = from_config.initial_state(
@@ -240,7 +254,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- restore
     description = {
-        "model": from_config.describe_model(model.config),
+        "model": from_config.describe_model(model.config, config.adapter),
         "objective": checkpoints.as_json(
             {k: config[k].to_dict() for k in ("objective", "shaping", "advantages", "rewards", "curriculum", "value")}
             | {"seed": config.seed, "prompts": settings.prompts, "group_size": group_size, "source": config.data.source}
@@ -267,10 +281,10 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     with reward_models.rewarder(functions, reward_weights, models_of_reward, config.reward_runner) as rewarder:
         try:
             if not first:
-                memory = hooks.start(train_state.params, train_state.method_state, rewarder)
+                memory = hooks.start(model_params(train_state.params), train_state.method_state, rewarder)
                 train_state = train_state.replace(method_state=memory)
             if held_out and not first:
-                last_evaluation, lines = rolling.evaluate(train_state.params, rewarder)
+                last_evaluation, lines = rolling.evaluate(model_params(train_state.params), rewarder)
                 log.write(0, last_evaluation, "eval")
                 write_samples(workdir, 0, lines)
             for at in range(first + 1, config.training.iterations + 1):
@@ -280,7 +294,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 order = np.random.default_rng([config.seed, at])
                 kept, drawn, equal = [], 0, 0
                 for round_number in range(settings.max_rounds if settings.dynamic_sampling else 1):
-                    params, memory = train_state.params, train_state.method_state
+                    params, memory = model_params(train_state.params), train_state.method_state
                     chosen = hooks.choose(params, memory, at, round_number)
                     batch, failures, _ = rolling.roll_out(
                         params, memory, chosen, jax.random.fold_in(key, round_number), rewarder
@@ -303,7 +317,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 whole = rollouts.take(whole, np.arange(settings.prompts))
                 rolled = time.monotonic()
 
-                params, memory = train_state.params, train_state.method_state
+                params, memory = model_params(train_state.params), train_state.method_state
                 if with_drifts:
                     whole["drifts"] = drifts(params, memory["last_completions"], whole)
                 frozen = step.with_reference(frozen_params, train_state)
@@ -320,7 +334,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                     permutation = order.permutation(len(prepared["ids"]))
                     for part in np.split(permutation, config.training.minibatches):
                         rows_of_part = mesh.put_batch(device_mesh, rollouts.take(prepared, part))
-                        train_state, logs = train_step(train_state, frozen_params, rows_of_part)
+                        train_state, logs = train_step(train_state, frozen_params | trained_on, rows_of_part)
                 if ENGINE in train_state.method_state:
                     grown = engine.update(train_state.method_state[ENGINE], heads.policy_params(train_state.params))
                     train_state = train_state.replace(method_state=train_state.method_state | {ENGINE: grown})
@@ -356,7 +370,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 progress.advance(at, tokens, values if at % config.training.log_every == 0 else None)
                 stopping = stop.requested()
                 if held_out and (at % config.training.eval_every == 0 or at == config.training.iterations):
-                    evaluated, (last_evaluation, lines) = at, rolling.evaluate(train_state.params, rewarder)
+                    params = model_params(train_state.params)
+                    evaluated, (last_evaluation, lines) = at, rolling.evaluate(params, rewarder)
                     log.write(at, last_evaluation, "eval")
                     write_samples(workdir, at, lines)
                     if on_evaluation:
@@ -389,12 +404,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.iterations))
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
     metrics_log.draw_curves(history, workdir / "curves.png", name)
-    if config.checkpoints.export_hugging_face and not config.model.reward_heads:
-        finetune.export(
-            workdir / "hugging_face", model.config, heads.policy_params(train_state.params), tokenizer,
-            config.model.hugging_face,
-        )  # fmt: skip
-        result["hugging_face"] = str(workdir / "hugging_face")
+    trained = heads.policy_params(train_state.params)
+    result |= finetune.export(config, workdir, model.config, adapter, adapter and base, trained, tokenizer)
     finetune.store_result(config, workdir, result)
     if failures_so_far.failed:
         say(f"{name}: {failures_so_far}")
@@ -412,7 +423,7 @@ def report(result: Mapping[str, Any]) -> None:
     if "reward_before" in result:
         before, after = result["reward_before"], result["reward_after"]
         say(f"  mean reward on held-out prompts: {before:.3f} before, {after:.3f} after")
-    for key in ("checkpoint", "metrics", "curves", "hugging_face"):
+    for key in ("checkpoint", "metrics", "curves", "adapter", "hugging_face"):
         if key in result:
             say(f"  {key:13} {result[key]}")
 

@@ -8,10 +8,17 @@ import datetime
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from alignment.data.formats import DataError, Message
+
+# What `save_pretrained` and older tools write of a tokenizer.
+_FILES = {
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "tokenizer.model"),
+}
 
 
 class Tokenizer(Protocol):
@@ -31,6 +38,9 @@ class Tokenizer(Protocol):
 
     def prefix_ids(self, chat: bool) -> list[int]:
         """What stands before the encoded prompt (a begin token, or nothing); `chat` for rendered conversations."""
+
+    def copy_files(self, directory: str | os.PathLike) -> None:
+        """Puts the tokenizer's own files into a directory beside a model's, where it has any."""
 
 
 class ByteTokenizer:
@@ -53,6 +63,9 @@ class ByteTokenizer:
 
     def prefix_ids(self, chat: bool) -> list[int]:
         return [self.bos_id]
+
+    def copy_files(self, directory: str | os.PathLike) -> None:
+        """Bytes need no file."""
 
 
 class HuggingFaceTokenizer:
@@ -128,6 +141,13 @@ class HuggingFaceTokenizer:
             )
         except jinja2.TemplateError as error:
             raise DataError(f"{self.directory}: chat_template refuses the conversation: {error}") from error
+
+    def copy_files(self, directory: str | os.PathLike) -> None:
+        for path in self.directory.iterdir():
+            if path.name in _FILES or path.name.startswith("chat_template"):
+                shutil.copy(path, pathlib.Path(directory) / path.name)
+        if (templates := self.directory / "additional_chat_templates").is_dir():
+            shutil.copytree(templates, pathlib.Path(directory) / templates.name, dirs_exist_ok=True)
 
     def _id(self, name: str) -> int | None:
         if name not in self._special:

@@ -9,128 +9,41 @@
 
 The layout is that of Llama (Touvron et al. 2023, arXiv:2302.13971): pre-norm, RMSNorm, rotary positions (Su et al.
 2021, arXiv:2104.09864), grouped queries (Ainslie et al. 2023, arXiv:2305.13245), gated MLP. Switches cover Mistral,
-Qwen2, Qwen3 and Gemma. A row of the batch may be a tree, several packed sequences, or both: see `attention_mask`.
+Qwen 2 and 3, Gemma 1 to 3 and GPT-2. A row of the batch may be a tree, several packed sequences, or both: see
+`attention_mask`.
 
 Parameters (L layers, H heads of size d, K key/value heads, width D, MLP width F, vocabulary V), all in `param_dtype`:
 
     embedding [V, D]   final_norm [D]   lm_head [V, D] (untied only)   reward_head [D, n] (reward_heads = n > 0 only)
+    position_embedding [P, D] (learned_positions)
     layers: attention_norm [L, D]   q [L, D, H*d]   k, v [L, D, K*d]   o [L, H*d, D]
-            mlp_norm [L, D]   gate, up [L, D, F]   down [L, F, D]
-            q_bias, k_bias, v_bias (attention_bias)   o_bias (attention_output_bias)   q_norm, k_norm [L, d] (qk_norm)
+            mlp_norm [L, D]   gate (gated_mlp), up [L, D, F]   down [L, F, D]
+            attention_post_norm, mlp_post_norm [L, D] (post_norms)   q_norm, k_norm [L, d] (qk_norm)
+            q_bias, k_bias, v_bias (attention_bias)   o_bias (attention_output_bias)   gate_, up_, down_bias (mlp_bias)
+
+A norm of the kind "layer" also has a bias, such as final_norm_bias. A matrix may have low-rank adapters beside it, or
+be quantised: see `_project` and `alignment.models.lora`.
 """
 
-import dataclasses
 import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from alignment.models import rotary
 from alignment.models.attention import attend, attend_row
+from alignment.models.config import SLIDING, DecoderConfig
 from alignment.models.linear import matmul
+from alignment.models.quantized import dense
 from alignment.segments import BRANCHES
 
 Array = jax.Array
 Params = dict[str, Any]
 
 _ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True)}
-_NORMS = ("llama", "gemma")
-_REMATS = ("none", "full", "dots")
-_DTYPES = ("float32", "bfloat16", "float16")
-
-
-@dataclasses.dataclass(frozen=True)
-class RopeScaling:
-    """Llama 3.1's frequency scaling (Grattafiori et al. 2024, arXiv:2407.21783): `factor` slows low frequencies."""
-
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_max_position_embeddings: int
-
-    def __post_init__(self):
-        if self.factor < 1:
-            raise ValueError(f"rope_scaling.factor must be >= 1, got {self.factor}")
-        if not 0 < self.low_freq_factor < self.high_freq_factor:
-            raise ValueError(
-                "rope_scaling needs 0 < low_freq_factor < high_freq_factor, got "
-                f"{self.low_freq_factor} and {self.high_freq_factor}"
-            )
-        if self.original_max_position_embeddings < 1:
-            raise ValueError("rope_scaling.original_max_position_embeddings must be >= 1")
-
-
-@dataclasses.dataclass(frozen=True)
-class DecoderConfig:
-    """Everything that fixes the shape and the arithmetic of a decoder; names follow Hugging Face's configs."""
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int | None = None  # None: one per query head
-    head_dim: int | None = None  # None: hidden_size / num_heads
-    rope_theta: float = 10000.0
-    rope_scaling: RopeScaling | None = None  # a mapping with the same keys is converted
-    rms_norm_eps: float = 1e-6
-    norm: str = "llama"  # "llama": w * x, "gemma": (1 + w) * x
-    activation: str = "silu"  # or "gelu_tanh"
-    tie_word_embeddings: bool = False
-    embedding_scale: bool = False  # multiply embeddings by sqrt(hidden_size), as Gemma does
-    attention_bias: bool = False  # on q, k and v
-    attention_output_bias: bool = False  # on o (Llama's attention_bias sets both, Qwen2 only the former)
-    qk_norm: bool = False  # RMSNorm over each head's q and k before the rotation, as Qwen3 does
-    logit_softcap: float | None = None
-    attn_softcap: float | None = None
-    max_position_embeddings: int = 2048
-    reward_heads: int = 0
-    causal: bool = True  # False: a token also sees what stands after it (for masked diffusion)
-    dtype: str = "float32"  # of the computation
-    param_dtype: str = "float32"
-    remat: str = "none"  # "full": keep only layer inputs; "dots": also keep matrix products of weights
-    scan_layers: bool = True
-
-    def __post_init__(self):
-        if self.num_kv_heads is None:
-            object.__setattr__(self, "num_kv_heads", self.num_heads)
-        sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads")
-        for name in (*sizes, "max_position_embeddings"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        if self.num_heads % self.num_kv_heads:
-            raise ValueError(f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})")
-        if self.head_dim is None:
-            if self.hidden_size % self.num_heads:
-                raise ValueError(
-                    f"hidden_size ({self.hidden_size}) must be a multiple of num_heads ({self.num_heads}) "
-                    "when head_dim is None"
-                )
-            object.__setattr__(self, "head_dim", self.hidden_size // self.num_heads)
-        if self.head_dim < 2 or self.head_dim % 2:
-            raise ValueError(f"head_dim must be even and >= 2 for rotary positions, got {self.head_dim}")
-        if isinstance(self.rope_scaling, Mapping):
-            known = {f.name for f in dataclasses.fields(RopeScaling)}
-            if unknown := set(self.rope_scaling) - known:
-                raise ValueError(f"unknown keys in rope_scaling: {sorted(unknown)}; known are {sorted(known)}")
-            object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
-        for name, allowed in (
-            ("norm", _NORMS),
-            ("activation", tuple(_ACTIVATIONS)),
-            ("remat", _REMATS),
-            ("dtype", _DTYPES),
-            ("param_dtype", _DTYPES),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
-        for name in ("rope_theta", "rms_norm_eps", "logit_softcap", "attn_softcap"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be > 0, got {value}")
-        if self.reward_heads < 0:
-            raise ValueError(f"reward_heads must be >= 0, got {self.reward_heads}")
 
 
 class Cache(NamedTuple):
@@ -138,6 +51,7 @@ class Cache(NamedTuple):
 
     layers: tuple[tuple[Array, Array], ...]  # per layer (k, v), each [B, S, K, d]; separate buffers decode fastest
     segment_ids: Array  # i32 [B, S], 0 where nothing is written
+    positions: Array  # i32 [B, S], which a sliding window is measured in
     length: Array  # i32 []
 
 
@@ -196,10 +110,17 @@ def layer_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
         "v": (width, keys),
         "o": (queries, width),
         "mlp_norm": (width,),
-        "gate": (width, mlp),
         "up": (width, mlp),
         "down": (mlp, width),
     }
+    if config.gated_mlp:
+        shapes["gate"] = (width, mlp)
+    if config.mlp_bias:
+        shapes |= {f"{name}_bias": (shapes[name][1],) for name in ("gate", "up", "down") if name in shapes}
+    if config.post_norms:
+        shapes |= {"attention_post_norm": (width,), "mlp_post_norm": (width,)}
+    if config.norm == "layer":
+        shapes |= {f"{name}_bias": shape for name, shape in shapes.items() if name.endswith("norm")}
     if config.attention_bias:
         shapes |= {"q_bias": (queries,), "k_bias": (keys,), "v_bias": (keys,)}
     if config.attention_output_bias:
@@ -212,6 +133,10 @@ def layer_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
 def top_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape of the parameters outside the layers."""
     shapes = {"embedding": (config.vocab_size, config.hidden_size), "final_norm": (config.hidden_size,)}
+    if config.norm == "layer":
+        shapes["final_norm_bias"] = (config.hidden_size,)
+    if config.learned_positions:
+        shapes["position_embedding"] = (config.max_position_embeddings, config.hidden_size)
     if not config.tie_word_embeddings:
         shapes["lm_head"] = (config.vocab_size, config.hidden_size)
     if config.reward_heads:
@@ -250,13 +175,15 @@ def init_cache(config: DecoderConfig, batch: int, size: int) -> Cache:
     shape = (batch, size, config.num_kv_heads, config.head_dim)
     zeros = lambda: jnp.zeros(shape, config.dtype)  # noqa: E731
     layers = tuple((zeros(), zeros()) for _ in range(config.num_layers))
-    return Cache(layers, jnp.zeros((batch, size), jnp.int32), jnp.zeros((), jnp.int32))
+    columns = lambda: jnp.zeros((batch, size), jnp.int32)  # noqa: E731
+    return Cache(layers, columns(), columns(), jnp.zeros((), jnp.int32))
 
 
 def grow_cache(cache: Cache, extra: int) -> Cache:
     """The same cache with `extra` free columns at its end (prefill in a tight buffer, then decode in a larger one)."""
     pad = lambda a: jnp.pad(a, ((0, 0), (0, extra)) + ((0, 0),) * (a.ndim - 2))  # noqa: E731
-    return cache._replace(layers=jax.tree.map(pad, cache.layers), segment_ids=pad(cache.segment_ids))
+    rest = {"segment_ids": pad(cache.segment_ids), "positions": pad(cache.positions)}
+    return cache._replace(layers=jax.tree.map(pad, cache.layers), **rest)
 
 
 def _check_fits(cache: Cache, columns: int) -> None:
@@ -269,35 +196,15 @@ def _check_fits(cache: Cache, columns: int) -> None:
         raise ValueError(f"{columns} columns from column {start} do not fit a cache of {size} columns")
 
 
-def _rms_norm(config: DecoderConfig, x: Array, weight: Array) -> Array:
-    x32 = x.astype(jnp.float32)
+def _norm(config: DecoderConfig, params: Params, name: str, x: Array) -> Array:
+    x32, weight = x.astype(jnp.float32), params[name].astype(jnp.float32)
+    if config.norm == "layer":
+        x32 = x32 - jnp.mean(x32, axis=-1, keepdims=True)
     x32 = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + config.rms_norm_eps)
-    weight = weight.astype(jnp.float32)
-    return (x32 * (1 + weight if config.norm == "gemma" else weight)).astype(x.dtype)
-
-
-def rope_frequencies(config: DecoderConfig) -> Array:
-    """Angle per position of each rotated pair, f32 [head_dim / 2]."""
-    frequencies = config.rope_theta ** (-jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim)
-    scaling = config.rope_scaling
-    if scaling is None:
-        return frequencies
-    # Turns made within the original context: few turns -> divide by factor, many -> keep, in between -> blend.
-    turns = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
-    keep = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-    keep = jnp.clip(keep, 0.0, 1.0)
-    return keep * frequencies + (1 - keep) * frequencies / scaling.factor
-
-
-def _rotary(config: DecoderConfig, positions: Array) -> tuple[Array, Array]:
-    angles = positions.astype(jnp.float32)[..., None, None] * rope_frequencies(config)
-    return jnp.cos(angles), jnp.sin(angles)
-
-
-def _rotate(x: Array, cos: Array, sin: Array) -> Array:
-    """Rotates the pairs (x_i, x_{i + d/2}) in float32; x is [B, Q, heads, d], cos and sin [B, Q, 1, d/2]."""
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+    x32 = x32 * (1 + weight if config.norm == "gemma" else weight)
+    if config.norm == "layer":
+        x32 = x32 + params[f"{name}_bias"].astype(jnp.float32)
+    return x32.astype(x.dtype)
 
 
 def _softcap(x: Array, cap: float | None) -> Array:
@@ -305,7 +212,17 @@ def _softcap(x: Array, cap: float | None) -> Array:
 
 
 def _project(layer: Params, name: str, x: Array) -> Array:
-    y = matmul(x, layer[name].astype(x.dtype))
+    """x W + bias; with adapters x (W + A B) + bias, and with magnitudes m that sum has columns of norm m (DoRA)."""
+    weight = dense(layer[name])
+    y = matmul(x, weight.astype(x.dtype))
+    if f"{name}_lora_a" in layer:
+        down, up = layer[f"{name}_lora_a"], layer[f"{name}_lora_b"]
+        y = y + (x @ down.astype(x.dtype)) @ up.astype(x.dtype)
+        if f"{name}_magnitude" in layer:
+            whole = weight.astype(jnp.float32) + down.astype(jnp.float32) @ up.astype(jnp.float32)
+            # The paper holds the norm fixed in the backward pass.
+            norms = jax.lax.stop_gradient(jnp.linalg.norm(whole, axis=0))
+            y = y * (layer[f"{name}_magnitude"].astype(jnp.float32) / norms).astype(x.dtype)
     bias = layer.get(f"{name}_bias")
     return y if bias is None else y + bias.astype(x.dtype)
 
@@ -314,28 +231,34 @@ def _gated(activation: str, gate: Array, up: Array) -> Array:
     return _ACTIVATIONS[activation](gate) * up
 
 
-def _layer(config, h, layer, rotary, mask, store=None):
+def _layer(config, h, layer, rotation, mask, store=None):
     """One block. `store(k, v) -> (k, v)` writes the new columns into a cache and returns all columns."""
     batch, columns, _ = h.shape
-    x = _rms_norm(config, h, layer["attention_norm"])
+    x = _norm(config, layer, "attention_norm", h)
     q = _project(layer, "q", x).reshape(batch, columns, config.num_heads, config.head_dim)
     k = _project(layer, "k", x).reshape(batch, columns, config.num_kv_heads, config.head_dim)
     v = _project(layer, "v", x).reshape(batch, columns, config.num_kv_heads, config.head_dim)
     if config.qk_norm:
-        q, k = _rms_norm(config, q, layer["q_norm"]), _rms_norm(config, k, layer["k_norm"])
-    q, k = _rotate(q, *rotary), _rotate(k, *rotary)
-    scores = {"scale": 1 / math.sqrt(config.head_dim), "softcap": config.attn_softcap}
+        q, k = _norm(config, layer, "q_norm", q), _norm(config, layer, "k_norm", k)
+    if rotation is not None:
+        q, k = rotary.rotate(q, *rotation), rotary.rotate(k, *rotation)
+    scores = {"scale": 1 / math.sqrt(config.query_pre_attn_scalar or config.head_dim), "softcap": config.attn_softcap}
     if store is None:
         mixed = attend_row(q, k, v, mask, causal=config.causal, in_scan=config.scan_layers, **scores)
     else:
         k, v = store(k, v)
         mixed = attend(q, k, v, mask, **scores)
-    h = h + _project(layer, "o", mixed)
-    x = _rms_norm(config, h, layer["mlp_norm"])
-    # Kept for the backward pass are the two products, not the four arrays between them and the third.
-    gated = jax.checkpoint(_gated, static_argnums=0, prevent_cse=not config.scan_layers)
-    x = gated(config.activation, _project(layer, "gate", x), _project(layer, "up", x))
-    return h + _project(layer, "down", x), (k, v)
+    x = _project(layer, "o", mixed)
+    h = h + (_norm(config, layer, "attention_post_norm", x) if config.post_norms else x)
+    x = _norm(config, layer, "mlp_norm", h)
+    if config.gated_mlp:
+        # Kept for the backward pass are the two products, not the four arrays between them and the third.
+        gated = jax.checkpoint(_gated, static_argnums=0, prevent_cse=not config.scan_layers)
+        x = gated(config.activation, _project(layer, "gate", x), _project(layer, "up", x))
+    else:
+        x = _ACTIVATIONS[config.activation](_project(layer, "up", x))
+    x = _project(layer, "down", x)
+    return h + (_norm(config, layer, "mlp_post_norm", x) if config.post_norms else x), (k, v)
 
 
 def _remat(config: DecoderConfig, function, in_scan: bool):
@@ -360,7 +283,8 @@ def hidden(
     Args:
       params: as made by `init`. With a cache, `params["layers"]` may also be a tuple of one dict per layer
         (`unstack_layers`), which spares a decoding loop the slicing.
-      tokens, positions, segment_ids: i32 [B, Q]. Positions only rotate; visibility follows columns and segments.
+      tokens, positions, segment_ids: i32 [B, Q]. Positions rotate, and measure sliding windows; otherwise visibility
+        follows columns and segments.
       cache: columns already seen; the new ones are written from `cache.length` on. None: the row is complete. Of a
         bidirectional model the columns of a cache do not see those that come later: a prompt may, a response may not.
       rows: how activations lie on a mesh, by their first axis. Without it XLA may follow the parameters instead, which
@@ -379,42 +303,80 @@ def hidden(
     h = _held(rows, _whole(rows, params["embedding"].astype(config.dtype))[tokens])
     if config.embedding_scale:
         h = h * jnp.asarray(math.sqrt(config.hidden_size), h.dtype)
-    rotary = _rotary(config, positions)
+    if config.learned_positions:
+        h = h + params["position_embedding"][positions].astype(config.dtype)
+    rotations = _rotations(config, positions)
     columns = jnp.arange(tokens.shape[1])
     layers = params["layers"]
+    slides = None if config.layer_types is None else [kind == SLIDING for kind in config.layer_types]
 
     if cache is not None:
         _check_fits(cache, tokens.shape[1])
         start = cache.length
         segments = jax.lax.dynamic_update_slice(cache.segment_ids, segment_ids.astype(jnp.int32), (0, start))
+        places = jax.lax.dynamic_update_slice(cache.positions, positions.astype(jnp.int32), (0, start))
         mask = _visible(config, segment_ids, start + columns, segments, jnp.arange(segments.shape[1]))
+        near = _near(config, positions, places)
         if not isinstance(layers, tuple):
             layers = unstack_layers(params)["layers"]
         written = []
-        for layer, (keys, values) in zip(layers, cache.layers, strict=True):
+        for i, (layer, (keys, values)) in enumerate(zip(layers, cache.layers, strict=True)):
 
             def store(k, v, keys=keys, values=values):
                 put = jax.lax.dynamic_update_slice
                 at = (0, start, 0, 0)
                 return put(keys, k.astype(keys.dtype), at), put(values, v.astype(values.dtype), at)
 
-            h, pair = _layer(config, h, layer, rotary, mask, store)
+            here = _of_kind(rotations, mask, near, slides and slides[i])
+            h, pair = _layer(config, h, layer, *here, store)
             h = _held(rows, h)
             written.append(pair)
-        cache = Cache(tuple(written), segments, start + tokens.shape[1])
+        cache = Cache(tuple(written), segments, places, start + tokens.shape[1])
     else:
         mask = _visible(config, segment_ids, columns, segment_ids, columns)
+        near = _near(config, positions, positions)
 
-        def one_layer(h, layer):
-            return _held(rows, _layer(config, h, layer, rotary, mask)[0])
+        def one_layer(h, layer, slide):
+            return _held(rows, _layer(config, h, layer, *_of_kind(rotations, mask, near, slide))[0])
 
         block = _remat(config, one_layer, config.scan_layers)
         if config.scan_layers:
-            h, _ = jax.lax.scan(lambda h, layer: (block(h, layer), None), h, layers)
+            flags = None if slides is None else jnp.array(slides)
+            h, _ = jax.lax.scan(lambda h, xs: (block(h, *xs), None), h, (layers, flags))
         else:
             for i in range(config.num_layers):
-                h = block(h, jax.tree.map(lambda a, i=i: a[i], layers))
-    return _rms_norm(config, h, params["final_norm"]), cache
+                flag = None if slides is None else jnp.array(slides[i])
+                h = block(h, jax.tree.map(lambda a, i=i: a[i], layers), flag)
+    return _norm(config, params, "final_norm", h), cache
+
+
+def _rotations(config: DecoderConfig, positions: Array) -> tuple:
+    """(cos, sin) of the full layers and of the sliding ones, which share them unless they have a theta of their own."""
+    if config.learned_positions:
+        return None, None
+    whole = rotary.rotation(rotary.frequencies(config), positions, rotary.magnitude(config))
+    if config.rope_local_theta is None:
+        return whole, whole
+    return whole, rotary.rotation(rotary.local_frequencies(config), positions)
+
+
+def _near(config: DecoderConfig, query_positions: Array, key_positions: Array) -> Array | None:
+    """bool [B, Q, S], whether the key is within the window; in positions, so that a tree counts along each branch."""
+    if config.sliding_window is None:
+        return None
+    distance = query_positions[:, :, None] - key_positions[:, None, :]
+    return (distance if config.causal else jnp.abs(distance)) < config.sliding_window
+
+
+def _of_kind(rotations: tuple, mask: Array, near: Array | None, slides: Any) -> tuple:
+    """The rotation and the mask of a layer; `slides` (a bool, traced inside a scan) is its kind."""
+    if near is None:
+        return rotations[0], mask
+    if rotations[0] is not rotations[1]:
+        rotation = jax.tree.map(lambda whole, local: jnp.where(slides, local, whole), *rotations)
+    else:
+        rotation = rotations[0]
+    return rotation, mask & (near | jnp.logical_not(slides))
 
 
 def _whole(rows: jax.sharding.NamedSharding | None, table: Array) -> Array:

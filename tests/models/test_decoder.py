@@ -32,7 +32,28 @@ EVERYTHING = dataclasses.replace(
     logit_softcap=5.0,
     attn_softcap=3.0,
     reward_heads=2,
+    post_norms=True,
+    mlp_bias=True,
+    query_pre_attn_scalar=5.0,
+    sliding_window=3,
+    layer_types=("sliding_attention", "full_attention"),
+    rope_local_theta=50.0,
+    rope_scaling={"factor": 4.0, "rope_type": "yarn", "original_max_position_embeddings": 16},
 )
+GPT2 = dataclasses.replace(
+    CONFIG,
+    num_kv_heads=4,
+    learned_positions=True,
+    norm="layer",
+    gated_mlp=False,
+    mlp_bias=True,
+    activation="gelu_tanh",
+    attention_bias=True,
+    attention_output_bias=True,
+    sliding_window=4,
+)
+KINDS = {"llama": CONFIG, "everything": EVERYTHING, "gpt2": GPT2}
+each_kind = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 
 
 def parameters(config, seed=0):
@@ -76,7 +97,7 @@ def test_attention_mask_is_the_rule_spelled_out():
             assert mask[q, k] == sees, (q, k)
 
 
-@pytest.mark.parametrize("config", [CONFIG, EVERYTHING], ids=["llama", "everything"])
+@each_kind
 @pytest.mark.parametrize(("columns", "offset"), [(12, 5), (12, 0), (9, 1)])
 def test_padding_on_either_side_changes_nothing(config, columns, offset):
     params = parameters(config)
@@ -121,7 +142,7 @@ def tree_and_rows():
     return sides, tuple(a.astype(np.int32) for a in tree), tuple(a.astype(np.int32) for a in rows)
 
 
-@pytest.mark.parametrize("config", [CONFIG, EVERYTHING], ids=["llama", "everything"])
+@each_kind
 def test_a_tree_equals_its_separate_rows_in_logps_and_gradients(config):
     sides, tree, rows = tree_and_rows()
     model, params = decoder.build(config), parameters(config)
@@ -140,7 +161,7 @@ def test_a_tree_equals_its_separate_rows_in_logps_and_gradients(config):
     trees_close(grad_a, grad_b)
 
 
-@pytest.mark.parametrize("config", [CONFIG, EVERYTHING], ids=["llama", "everything"])
+@each_kind
 def test_cached_decode_equals_the_full_forward(config):
     params = parameters(config)
     row = plain(9, 12, 3)  # left padding
@@ -155,13 +176,14 @@ def test_cached_decode_equals_the_full_forward(config):
     assert int(cache.length) == 12
 
 
-def test_cached_tree_equals_the_full_forward():
+@each_kind
+def test_cached_tree_equals_the_full_forward(config):
     _, tree, _ = tree_and_rows()
-    params = parameters(CONFIG)
-    full, _ = run(CONFIG, params, tree)
-    cache, parts = decoder.init_cache(CONFIG, 1, 13), []
+    params = parameters(config)
+    full, _ = run(config, params, tree)
+    cache, parts = decoder.init_cache(config, 1, 13), []
     for here in (slice(0, 5), slice(5, 9), slice(9, 13)):
-        h, cache = run(CONFIG, params, tuple(a[:, here] for a in tree), cache)
+        h, cache = run(config, params, tuple(a[:, here] for a in tree), cache)
         parts.append(h)
     close(jnp.concatenate(parts, axis=1)[:, 2:], full[:, 2:])
 
@@ -184,15 +206,38 @@ def loss_and_gradient(config, params, row):
     return jax.jit(jax.value_and_grad(loss))(params)
 
 
-@pytest.mark.parametrize("remat", ["none", "full", "dots"])
-@pytest.mark.parametrize("scan_layers", [True, False])
-def test_remat_and_scan_change_memory_only(remat, scan_layers):
-    params, row = parameters(CONFIG), plain(6, 8, 2)
-    changed = dataclasses.replace(CONFIG, remat=remat, scan_layers=scan_layers)
-    expected, expected_gradient = loss_and_gradient(CONFIG, params, row)
+@pytest.mark.parametrize(
+    ("config", "remat", "scan_layers"),
+    [(CONFIG, r, s) for r in ("none", "full", "dots") for s in (True, False)] + [(EVERYTHING, "full", False)],
+)
+def test_remat_and_scan_change_memory_only(config, remat, scan_layers):
+    params, row = parameters(config), plain(6, 8, 2)
+    changed = dataclasses.replace(config, remat=remat, scan_layers=scan_layers)
+    expected, expected_gradient = loss_and_gradient(config, params, row)
     value, gradient = loss_and_gradient(changed, params, row)
     close(value, expected)
     trees_close(gradient, expected_gradient)
+
+
+def test_a_window_hides_what_lies_before_it():
+    """With one sliding layer a token depends on the last `sliding_window` tokens, its own included, and no other."""
+    config = dataclasses.replace(CONFIG, num_layers=1, sliding_window=3)
+    params, (tokens, positions, segments) = parameters(config), plain(8)
+    before, _ = run(config, params, (tokens, positions, segments))
+    for at in range(8):
+        changed = tokens.copy()
+        changed[0, at] = (changed[0, at] + 1) % VOCABULARY
+        after, _ = run(config, params, (changed, positions, segments))
+        moved = np.abs(np.asarray(after - before)).max(axis=-1)[0] > 0
+        np.testing.assert_array_equal(moved, [at <= i < at + 3 for i in range(8)])
+
+
+def test_a_window_as_long_as_the_row_is_none():
+    params, row = parameters(CONFIG), plain(9)
+    wide = dataclasses.replace(CONFIG, sliding_window=9)
+    mixed = dataclasses.replace(wide, layer_types=("full_attention", "sliding_attention"))
+    for config in (wide, mixed):
+        close(run(config, params, row)[0], run(CONFIG, params, row)[0])
 
 
 def test_grouped_queries_equal_repeated_keys():
@@ -213,8 +258,9 @@ def test_rows_of_padding_give_finite_values_and_gradients():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
-def test_every_parameter_is_trained():
-    config = dataclasses.replace(EVERYTHING, reward_heads=0)
+@each_kind
+def test_every_parameter_is_trained(config):
+    config = dataclasses.replace(config, reward_heads=0)
     _, gradient = loss_and_gradient(config, parameters(config), plain(6))
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         assert jnp.abs(leaf).max() > 0, path
@@ -268,7 +314,14 @@ def test_a_reward_head_leaves_the_other_weights_alone():
         ({"num_kv_heads": 3}, "multiple of num_kv_heads"),
         ({"hidden_size": 30}, "multiple of num_heads"),
         ({"head_dim": 7}, "head_dim must be even"),
-        ({"norm": "layer"}, "norm must be one of"),
+        ({"norm": "batch"}, "norm must be one of"),
+        ({"norm": "layer", "qk_norm": True}, "qk_norm is a norm without bias"),
+        ({"sliding_window": 0}, "sliding_window must be > 0"),
+        ({"layer_types": ("sliding_attention",) * 2}, "has sliding layers, but sliding_window is None"),
+        ({"sliding_window": 4, "layer_types": ("full_attention",)}, "for each of the 2 layers"),
+        ({"rope_local_theta": 5.0}, "rope_local_theta is of sliding layers"),
+        ({"rope_scaling": {"factor": 2.0, "rope_type": "dynamic"}}, "rope_scaling.rope_type must be one of"),
+        ({"rope_scaling": {"factor": 2.0, "rope_type": "yarn"}}, "original_max_position_embeddings must be >= 1"),
         ({"activation": "relu"}, "activation must be one of"),
         ({"remat": "some"}, "remat must be one of"),
         ({"dtype": "int8"}, "dtype must be one of"),

@@ -1,9 +1,11 @@
 """Checkpoints: the logits transformers computes, from committed fixtures and (where torch is installed) live."""
 
 import dataclasses
+import gc
 import json
 import pathlib
 import shutil
+import tracemalloc
 
 import jax
 import ml_dtypes
@@ -12,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from alignment.models import decoder, hugging_face
+from alignment.training import mesh
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 SIZES = {
@@ -49,12 +52,47 @@ def edit_config(directory, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-@pytest.mark.parametrize("name", ["llama3", "tied"])
+@pytest.mark.parametrize("name", ["llama3", "tied", "qwen2", "gemma2", "gemma3", "gpt2"])
 def test_fixture_gives_the_logits_of_transformers(name):
     config, params = hugging_face.load(FIXTURES / name)
     expected = np.load(FIXTURES / f"{name}.npz")
     np.testing.assert_allclose(logits_of(config, params, expected["tokens"]), expected["logits"], atol=1e-4, rtol=1e-4)
-    assert ("lm_head" in params) == (name != "tied")
+    assert ("lm_head" in params) == (name in ("llama3", "qwen2"))
+
+
+def test_the_first_gpt2_files_leave_out_the_prefix_and_keep_the_mask(tmp_path):
+    directory = copy("gpt2", tmp_path / "old")
+    tensors = load_file(directory / "model.safetensors")
+    old = {name.removeprefix("transformer."): array for name, array in tensors.items()}
+    save_file(old | {"h.0.attn.bias": np.ones((1, 1, 8, 8), np.float32)}, directory / "model.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, hugging_face.load(directory), hugging_face.load(FIXTURES / "gpt2"))
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_loading_holds_about_one_tensor_on_the_host(sharded, tmp_path):
+    """16 layers of 3 large tensors; tracemalloc sees what numpy and safetensors allocate, not what the devices hold."""
+    config = decoder.DecoderConfig(
+        vocab_size=64, hidden_size=512, intermediate_size=1024, num_layers=16, num_heads=2, tie_word_embeddings=True
+    )
+    params = jax.tree.map(
+        lambda a: np.zeros(a.shape, np.float32), jax.eval_shape(decoder.build(config).init, jax.random.key(0))
+    )
+    hugging_face.save(tmp_path / "many", config, params, dtype="bfloat16")
+    shardings = None
+    if sharded:
+        device_mesh = mesh.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+        shardings = mesh.parameter_sharding(device_mesh, params)
+    hugging_face.load(tmp_path / "many", shardings=shardings)  # compiles
+    gc.collect()
+    tracemalloc.start()
+    try:
+        hugging_face.load(tmp_path / "many", shardings=shardings)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    largest = 2 * 512 * 1024  # bytes in the file
+    assert decoder.parameter_count(params) * 2 > 70 * largest
+    assert peak < 3 * largest
 
 
 def test_version_4_configs_mean_the_same(tmp_path):
@@ -160,11 +198,17 @@ def test_parameters_that_do_not_fit_are_refused_on_saving(tmp_path):
     [
         ({"model_type": "mamba"}, "model_type = 'mamba' is not supported; supported are llama"),
         ({"hidden_act": "relu"}, "hidden_act = 'relu'"),
-        ({"mlp_bias": True}, "mlp_bias = True"),
+        ({"mlp_bias": True, "model_type": "qwen3"}, "mlp_bias = True"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0}}, "rope_parameters.rope_type = 'yarn'"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope_parameters.rope_type = 'dynamic'"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 9.0}}, "rope_parameters lacks factor"),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "rope_parameters lacks low_freq_factor"),
-        ({"model_type": "mistral", "sliding_window": 16}, "sliding_window = 16 is shorter than the context of 64"),
+        (
+            {"layer_types": ["sliding_attention", "full_attention"]},
+            "has sliding layers, which this model has no window",
+        ),
+        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping = 30.0"),
+        ({"model_type": "gpt2", "n_embd": 32}, "key 'n_layer' is missing"),
         ({"model_type": "qwen2", "layer_types": ["sliding_attention"]}, "layer_types"),
         ({"hidden_size": None}, "key 'hidden_size' is missing"),
     ],
@@ -235,6 +279,10 @@ def test_broken_tensors_are_named(tmp_path):
         {"norm": "gemma"},
         {"attention_output_bias": True},
         {"attention_bias": True, "qk_norm": True},
+        {"sliding_window": 8, "layer_types": ("sliding_attention", "full_attention")},
+        {"post_norms": True},
+        {"learned_positions": True},
+        {"query_pre_attn_scalar": 3.0},
     ],
 )
 def test_configs_without_a_layout_cannot_be_written(change):
@@ -243,27 +291,62 @@ def test_configs_without_a_layout_cannot_be_written(change):
         hugging_face.config_to_hugging_face(config)
 
 
+SLIDING_2ND = {"sliding_window": 5, "layer_types": ["full_attention", "sliding_attention"]}
+YARN = {
+    "rope_type": "yarn",
+    "factor": 4.0,
+    "original_max_position_embeddings": 16,
+    "rope_theta": 500.0,
+    "beta_fast": 2.0,
+}
+SOFTCAPS = {"final_logit_softcapping": 4.0, "attn_logit_softcapping": 3.0}
+GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "vocab_size": 48}
 LIVE = {
     "llama": ("Llama", {}),
     "tied": ("Llama", {"tie_word_embeddings": True}),
-    "multi_head": ("Llama", {"num_key_value_heads": 4, "attention_bias": True, "head_dim": 16}),
+    "multi_head": ("Llama", {"num_key_value_heads": 4, "attention_bias": True, "mlp_bias": True, "head_dim": 16}),
     "llama3": ("Llama", {"rope_parameters": LLAMA3 | {"rope_theta": 500.0}}),
-    "mistral": ("Mistral", {"sliding_window": None}),
+    "linear": ("Llama", {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 500.0}}),
+    "mistral": ("Mistral", {"sliding_window": 7}),
+    "mistral_full": ("Mistral", {"sliding_window": None}),
     "qwen2": ("Qwen2", {}),
+    "qwen2_sliding": ("Qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}),
+    "qwen2_yarn": ("Qwen2", {"rope_parameters": YARN}),
     "qwen3": ("Qwen3", {"head_dim": 16}),
+    "qwen3_sliding": ("Qwen3", {"head_dim": 8, "use_sliding_window": True, **SLIDING_2ND}),
     "gemma": ("Gemma", {"head_dim": 8}),
+    "gemma2": ("Gemma2", {"head_dim": 8, "sliding_window": 5, "query_pre_attn_scalar": 12, **SOFTCAPS}),
+    "gemma3": (
+        "Gemma3Text",
+        {
+            **{"num_hidden_layers": 3, "head_dim": 8, "sliding_window": 5, "sliding_window_pattern": 2},
+            **{"query_pre_attn_scalar": 12, "rope_local_base_freq": 50.0, "rope_theta": 700.0},
+            "rope_scaling": {"rope_type": "linear", "factor": 4.0},
+        },
+    ),
+    "gpt2": ("GPT2", GPT2),
+    "gpt2_untied": ("GPT2", GPT2 | {"n_inner": 40, "tie_word_embeddings": False}),
 }
+
+
+def of_transformers(name):
+    """A random model of transformers, larger than its initial one, so that every part of it shows in the logits."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    kind, extra = LIVE[name]
+    config = getattr(transformers, f"{kind}Config")(**extra if kind == "GPT2" else SIZES | extra)
+    torch.manual_seed(0)
+    theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, 0.0, 0.3 if parameter.ndim == 1 else 0.15)
+    return theirs
 
 
 @pytest.mark.parametrize("name", LIVE)
 def test_transformers_live_both_ways(name, tmp_path):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    kind, extra = LIVE[name]
-    torch.manual_seed(0)
-    theirs = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**SIZES | extra)).eval()
-    for parameter in theirs.parameters():
-        torch.nn.init.normal_(parameter, 0.0, 0.3 if parameter.ndim == 1 else 0.15)
+    theirs = of_transformers(name)
     theirs.save_pretrained(tmp_path / "theirs")
     tokens = np.random.default_rng(0).integers(0, 48, (2, 40))
     with torch.no_grad():
@@ -273,6 +356,22 @@ def test_transformers_live_both_ways(name, tmp_path):
         hugging_face.save(tmp_path / "ours", config, params, max_shard_bytes=20_000)
         back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", dtype=torch.float32)
         np.testing.assert_array_equal(back(torch.tensor(tokens)).logits.numpy(), expected)
+
+
+@pytest.mark.parametrize("name", ["mistral", "qwen3_sliding", "gemma2", "gemma3", "gpt2"])
+def test_cached_decode_of_a_family_equals_its_full_forward(name, tmp_path):
+    of_transformers(name).save_pretrained(tmp_path / "theirs")
+    config, params = hugging_face.load(tmp_path / "theirs")
+    model = decoder.build(config)
+    tokens = np.random.default_rng(0).integers(0, 48, (2, 14)).astype(np.int32)
+    positions = np.broadcast_to(np.arange(14, dtype=np.int32), tokens.shape)
+    segments = np.full(tokens.shape, 1024, np.int32)
+    step, cache, parts = jax.jit(model.hidden), decoder.init_cache(config, 2, 14), []
+    for here in (slice(0, 9), *(slice(i, i + 1) for i in range(9, 14))):
+        h, cache = step(params, tokens[:, here], positions[:, here], segments[:, here], cache)
+        parts.append(model.unembed(params, h))
+    full = logits_of(config, params, tokens)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), full, atol=1e-5 * np.abs(full).max())
 
 
 def test_transformers_reads_the_reward_model_live(tmp_path):
