@@ -89,6 +89,13 @@ from alignment.losses.reward_modeling import (
     bt_reward_loss,
     bt_reward_margin_loss,
 )
+from alignment.losses.several_objectives import (
+    cgpo_codpo,
+    cgpo_crraft,
+    mah_dpo,
+    modpo,
+    safe_rlhf_cost,
+)
 from alignment.losses.supervised import (
     sft,
 )
@@ -133,6 +140,8 @@ __all__ = [
     "bt_reward_margin_loss",
     "cal_dpo",
     "cdpo",
+    "cgpo_codpo",
+    "cgpo_crraft",
     "cpl",
     "cpl_kl",
     "cpo",
@@ -171,6 +180,8 @@ __all__ = [
     "lipo_pointwise_mse",
     "lipo_pointwise_sigmoid",
     "lipo_softmax",
+    "mah_dpo",
+    "modpo",
     "nca",
     "nca_pair",
     "orpo",
@@ -182,6 +193,7 @@ __all__ = [
     "rso_hinge",
     "rso_hinge_norm",
     "rso_sigmoid_norm",
+    "safe_rlhf_cost",
     "sft",
     "sft_dpo",
     "simpo",
