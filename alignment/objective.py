@@ -35,6 +35,9 @@ PARTS = {
     "link": "alignment.losses.links",
     "weighting": "alignment.losses.weights",
 }
+BOOLEAN = ("mask", "desirable", "valid", "correct", "demonstration_mask", "satisfied", "judgements")
+BOOLEAN += ("chosen_harmful", "rejected_harmful")
+SIZES = {"objectives": 2}  # of a run that says nothing of them
 RESERVED = ("kernel", *PARTS, "weight", "side", "reduction", "reduction_length")
 
 
@@ -86,22 +89,26 @@ def _is_method(x: Any) -> bool:
     return isinstance(x, StatefulKernel)
 
 
-def _dummy(name: str) -> jax.ShapeDtypeStruct:
+def _dummy(name: str, sizes: Mapping[str, int]) -> jax.ShapeDtypeStruct:
     """A small stand-in of the shape and type that the vocabulary gives an argument."""
     batch, responses, time = 2, 3, 4
     parsed = statistics.parse(name)
     integer = parsed.statistic == "lengths" or name in ("answers", "strata") or name.endswith("ids")
-    boolean = parsed.statistic in ("mask", "desirable", "valid", "correct", "demonstration_mask")
+    boolean = parsed.statistic in BOOLEAN
     dtype = jnp.bool_ if boolean else jnp.int32 if integer else jnp.float32
     shape: tuple[int, ...] = (batch,)
-    if parsed.side == "responses" or name == "labels":
+    if parsed.side == "responses" or name in statistics.PER_LIST:
         shape += (responses,)
+    if name in statistics.PER_OBJECTIVE:
+        shape += (sizes["objectives"] - name.endswith("margin_rewards"),)
     if parsed.statistic in ("mask", *statistics.TOKEN_COLUMNS) or parsed.statistic.startswith("token_"):
         shape += (time,)
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
-def _bind_kernel(name: str, settings: Mapping[str, Any], namespace, kind: str, sides, columns) -> tuple[Term, Any]:
+def _bind_kernel(
+    name: str, settings: Mapping[str, Any], namespace, kind: str, sides, columns, sizes: Mapping[str, int] = SIZES
+) -> tuple[Term, Any]:
     """A term without its reduction, and the shapes of what its kernel gives."""
     where = f"config.{kind}.{name}"
     if any(role in settings for role in PARTS):
@@ -132,7 +139,7 @@ def _bind_kernel(name: str, settings: Mapping[str, Any], namespace, kind: str, s
     for argument in arguments:
         statistics.check_available(argument, sides, columns, name)
 
-    stand_ins = [_dummy(a) for a in arguments if a != "state"]
+    stand_ins = [_dummy(a, sizes) for a in arguments if a != "state"]
     weight, batch_wide = float(settings.get("weight", 1.0)), "axis_name" in inspect.signature(kernel).parameters
     term = Term(name, kernel, arguments, given, weight, reductions.example_mean, "", method, batch_wide)
     defaults = statistics.hyperparameters_of(kernel)
@@ -147,9 +154,9 @@ def _bind_kernel(name: str, settings: Mapping[str, Any], namespace, kind: str, s
     return term, values
 
 
-def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, sides, columns) -> Term:
+def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, sides, columns, sizes) -> Term:
     where, side = f"config.{kind}.{name}", settings.get("side", "")
-    term, values = _bind_kernel(name, settings, namespace, kind, sides, columns)
+    term, values = _bind_kernel(name, settings, namespace, kind, sides, columns, sizes)
     arguments = term.arguments
     if values.ndim == 1:
         if "reduction" in settings and settings["reduction"] not in ("", "example_mean"):
@@ -188,10 +195,16 @@ def bind(
     kind: str,
     sides: tuple[str, ...],
     columns: Iterable[str],
+    sizes: Mapping[str, int] = SIZES,
 ) -> tuple[Term, ...]:
-    """Binds each entry of a config section; before any compilation, a ValueError names the key that does not fit."""
+    """Binds each entry of a config section; before any compilation, a ValueError names the key that does not fit.
+
+    `sizes["objectives"]` is the number of rewards per completion.
+    """
     columns = tuple(columns)
-    return tuple(_bind_one(name, settings or {}, namespace, kind, sides, columns) for name, settings in spec.items())
+    return tuple(
+        _bind_one(name, settings or {}, namespace, kind, sides, columns, sizes) for name, settings in spec.items()
+    )
 
 
 class Estimator(NamedTuple):
@@ -202,7 +215,12 @@ class Estimator(NamedTuple):
 
 
 def bind_estimators(
-    spec: Mapping[str, Mapping[str, Any]], namespace: ModuleType, kind: str, gives: tuple[str, str], columns
+    spec: Mapping[str, Mapping[str, Any]],
+    namespace: ModuleType,
+    kind: str,
+    gives: tuple[str, str],
+    columns,
+    sizes: Mapping[str, int] = SIZES,
 ) -> tuple[Estimator, ...]:
     """Binds each entry of a section; `gives` names the column for an array per completion and for one per token.
 
@@ -217,7 +235,7 @@ def bind_estimators(
             if key in settings:
                 raise ValueError(f"config.{kind}.{name}.{key}: belongs to terms of an objective")
         plain = {k: v for k, v in settings.items() if k not in ("gives", "order")}
-        term, values = _bind_kernel(name, plain, namespace, kind, statistics.EACH, columns)
+        term, values = _bind_kernel(name, plain, namespace, kind, statistics.EACH, columns, sizes)
         given = tuple(values) if isinstance(values, dict) else (settings.get("gives", gives[values.ndim - 1]),)
         for column in given:
             if statistics.parse(column).whose not in ("label", "batch"):
@@ -251,7 +269,7 @@ def estimate(
         arrays = [statistics.deliver(a, statistics.EACH, computed, batch) for a in term.arguments if a != "state"]
         values, aux = _call(term, arrays, states.get(term.name))
         for column, value in (values if isinstance(values, dict) else {gives[0]: values}).items():
-            value = value.reshape(shape[: 1 + value.ndim])
+            value = value.reshape(*shape[:2], *value.shape[1:])
             # A filter can only take away: what padded a batch stays padding.
             batch[column] = batch["valid"] & (value > 0) if column == "valid" else value
         if term.method:

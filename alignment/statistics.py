@@ -58,6 +58,9 @@ Array = jax.Array
 WHOSE = ("policy", "reference", "teacher", "behaviour")
 SIDES = ("chosen", "rejected", "responses", "forget", "retain", "gold", "mismatched")
 ONE_MODEL = ("logps", *vocabulary_walk.ONE_MODEL)
+PER_LIST = ("labels", "judgements")  # [B, K], of the responses of a list
+PER_OBJECTIVE = ("objective_rewards", "objective_advantages", "preference_weights")  # [B, K] as well
+PER_OBJECTIVE += ("chosen_margin_rewards", "rejected_margin_rewards")
 EACH = ("each completion",)  # as the sides of data whose completions are examples of their own
 HEAD = ("rewards", "token_scores", "token_values")
 TOKEN_COLUMNS = {
@@ -87,6 +90,19 @@ LABELS = {
     "blend_weights": "[B] weight of the local against the global advantage",
     "reference_values": "[B] what a frozen value function expects of the prompt",
     "ids": "[B] int32, number of the example in the data set",
+    "objective_rewards": "[B, K] reward of the completion under each objective (each entry of config.rewards)",
+    "objective_advantages": "[B, K] advantage of the completion under each objective",
+    "preference_weights": "[B, K] the preference that the prompt was extended with",
+    "baseline_rewards": "[B] reward of the baseline answer to the completion's prompt",
+    "prompt_baselines": "[B] the same, one for a whole list of responses",
+    "satisfied": "[B] bool, whether every judge is satisfied with the completion",
+    "judgements": "[B, K] bool, the same for each response of a list",
+    "task_ids": "[B] int32, the task of the prompt",
+    "objective_ids": "[B] int32, the objective that a pair was labelled for",
+    "chosen_margin_rewards": "[B, K] rewards of the chosen completion under the other objectives",
+    "rejected_margin_rewards": "[B, K] rewards of the rejected completion under the other objectives",
+    "chosen_harmful": "[B] bool, whether the chosen completion is harmful by itself",
+    "rejected_harmful": "[B] bool, whether the rejected completion is harmful by itself",
     "desirable": "[B] bool, whether the completion is a wanted one",
     "valid": "[B] bool, False for rows that only pad the batch; every batch has it",
 }
@@ -269,9 +285,11 @@ def compute(
 def deliver(name: str, sides: tuple[str, ...], computed: Mapping[str, Array], batch: Mapping[str, Array]) -> Array:
     """The array that a kernel's argument `name` stands for, given what `compute` returned for the same batch."""
     parsed = parse(name)
-    flat = sides == EACH and not parsed.side and name != "labels"  # which are of a group as a whole
+    flat = sides == EACH and not parsed.side and name not in PER_LIST  # which are of a group as a whole
     if parsed.whose == "label":
         column = batch[parsed.statistic]
+        if flat and name in PER_OBJECTIVE:
+            return column.reshape(-1, column.shape[-1])
         return column.reshape(-1) if flat else column
 
     def side(x: Array) -> Array:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-GRADIENTS = ("ordinary", "pairwise_normalized")
+COMBINATIONS = ("mgda", "pcgrad", "gradient_weights")
+GRADIENTS = ("ordinary", "pairwise_normalized", *COMBINATIONS)
 # Sections whose keys are names of kernels, of their hyperparameters or of columns, and so are not fixed here.
 FREE = ("objective", "metrics", "before", "data.columns")
 
@@ -84,10 +85,15 @@ def base() -> ConfigDict:
     config.training.accumulate = 1  # micro-batches per step
     config.training.vocabulary_chunk = 0  # entries per chunk of the scoring pass; 0: about 8 million logits at a time
     config.training.temperature = 1.0  # logits are divided by it before scoring
-    config.training.gradient = "ordinary"  # ordinary | pairwise_normalized (both sides of a pair pull equally hard)
+    config.training.gradient = "ordinary"  # ordinary | pairwise_normalized (both sides of a pair pull equally hard) |
+    # mgda | pcgrad | gradient_weights: every term of the objective is an objective, and their gradients are combined
     config.training.log_every = 10
     config.training.eval_every = 100
     config.training.max_skipped_in_a_row = 5  # steps with a non-finite loss or gradient before the run stops
+
+    config.gradient_weights = ConfigDict()  # of training.gradient = "gradient_weights"
+    config.gradient_weights.eta = 1e-6  # learning rate of the policy
+    config.gradient_weights.mu = 1e-5  # how strongly the weights stay; goes with the squared norm of the gradients
 
     config.checkpoints = ConfigDict()
     config.checkpoints.every = 100
@@ -176,6 +182,11 @@ def check_keys(config: Mapping, allowed: Mapping, path: str = "config", free: tu
         raise ValueError(f"{path}.{missing[0]}: missing; start from base() of configs/common.py or configs/online.py")
 
 
+def check_gradient(config: ConfigDict, allowed: tuple[str, ...]) -> None:
+    if config.training.gradient not in allowed:
+        raise ValueError(f"config.training.gradient: {config.training.gradient!r} is not one of {', '.join(allowed)}")
+
+
 def check_numbers(config: ConfigDict) -> None:
     """ValueError for counts that are out of range or do not fit each other."""
     for key in ("steps", "accumulate", "log_every", "eval_every", "max_skipped_in_a_row"):
@@ -188,8 +199,7 @@ def check_numbers(config: ConfigDict) -> None:
             f"config.checkpoints.every: {config.checkpoints.every} must be a multiple of config.training.eval_every "
             f"({config.training.eval_every}) when best_metric is set, so that every checkpoint has been evaluated"
         )
-    if config.training.gradient not in GRADIENTS:
-        raise ValueError(f"config.training.gradient: {config.training.gradient!r} is not one of {', '.join(GRADIENTS)}")
+    check_gradient(config, GRADIENTS)
     if config.diagnostics.gradient_entanglement < 0:
         raise ValueError(
             "config.diagnostics.gradient_entanglement: must be at least 0 (off), got "

@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 
-FREE = ("objective", "metrics", "before", "rewards", "shaping", "advantages", "data.columns")
+FREE = ("objective", "metrics", "before", "rewards", "judges", "shaping", "advantages", "data.columns")
 
 
 def base() -> ConfigDict:
@@ -35,12 +35,14 @@ def base() -> ConfigDict:
     config.rollout.top_p = 1.0
     config.rollout.min_p = 0.0
     config.rollout.demonstrations = 0  # of each group, replaced by what the prompt's record gives as `demonstration`
+    config.rollout.preferences = ""  # arc | simplex: tell each prompt a preference among the rewards; "": none
     config.rollout.dynamic_sampling = False  # draw anew for groups whose rewards are all equal: they teach nothing
     config.rollout.max_rounds = 3  # of drawing anew; then what is missing counts for nothing
     config.rollout.engine = ""  # package.module:function that makes an engine; "": the model samples itself
     config.rollout.importance_cap = 0.0  # > 0: recompute the log-probs and weigh tokens by min(trainer / engine, cap)
 
     config.rewards = ConfigDict()  # name -> {weight, function}: a task's name, or package.module:function
+    config.judges = ConfigDict()  # name -> {function}: package.module:function or a task's name, that says true or false
     config.reward_runner = ConfigDict()
     config.reward_runner.workers = 0  # processes; 0: in this one, without a time limit
     config.reward_runner.time_limit = 5.0  # seconds for one reward
@@ -56,16 +58,19 @@ def base() -> ConfigDict:
     config.training.epochs = 1  # passes over each rollout
     config.training.minibatches = 1  # optimizer steps per pass
     config.training.accumulate = 1
+    config.training.gradient = "ordinary"  # ordinary | mgda | pcgrad | gradient_weights: how terms' gradients combine
     config.training.vocabulary_chunk = 0
     config.training.log_every = 1
     config.training.eval_every = 20
     config.training.max_skipped_in_a_row = 5
 
+    config.gradient_weights = shared.gradient_weights
     config.checkpoints = shared.checkpoints
     config.checkpoints.every = 20
     config.evaluation = ConfigDict()
     config.evaluation.temperature = 1.0  # 0: the likeliest completion
     config.evaluation.samples = 4  # completions of each held-out prompt
+    config.evaluation.reference_point = ()  # of the hypervolume, one number per reward; (): the first evaluation
     return config
 
 
@@ -92,8 +97,24 @@ def after_warm_up(shaping: dict, advantages: dict, objective: dict, metrics: dic
     return config
 
 
+PPO_AND_KL = {
+    "ppo": {"weight": 1.0, "reduction": "sequence_mean"},
+    "kl_k3": {"weight": 0.04, "reduction": "sequence_mean"},
+}
+
+
+def two_objectives(shaping: dict, advantages: dict, objective: dict) -> ConfigDict:
+    """`after_warm_up` with two rewards: the task solved (0 or 1), and minus a tenth of the bytes."""
+    config = after_warm_up(shaping, advantages, objective)
+    config.rewards = ConfigDict(
+        {"sorting": {"weight": 0.5}, "short": {"weight": 0.5, "function": "alignment.rewards.trade_offs:brevity"}}
+    )
+    return config
+
+
 def check_numbers(config: ConfigDict) -> None:
     """ValueError for counts that are out of range or do not fit each other."""
+    common.check_gradient(config, ("ordinary", *common.COMBINATIONS))
     for section, keys in {
         "training": ("iterations", "epochs", "minibatches", "accumulate", "log_every", "eval_every"),
         "rollout": ("prompts", "group_size", "max_rounds"),

@@ -33,7 +33,16 @@ import alignment.metrics
 from alignment import objective, statistics
 from alignment.data import pipeline
 from alignment.models import decoder, hugging_face
-from alignment.training import checkpoints, mesh, optimizer, preemption, side_gradients, step, stored_reference
+from alignment.training import (
+    checkpoints,
+    mesh,
+    objective_gradients,
+    optimizer,
+    preemption,
+    side_gradients,
+    step,
+    stored_reference,
+)
 from alignment.training import logging as metrics_log
 from configs import common
 from experiments import diagnostics, from_config, gold_reward
@@ -120,7 +129,8 @@ def evaluate(terms, *arguments) -> dict[str, float]:
     """The loss and every metric over the whole evaluation set; `arguments` are those of `mean_values`."""
     means = mean_values(*arguments)
     loss = sum(t.weight * means[t.name] for t in terms)
-    return {"loss": loss} | {k: v for k, v in means.items() if len(terms) > 1 or k != terms[0].name}
+    silent = {objective_gradients.MEMORY, *([terms[0].name] if len(terms) == 1 else [])}
+    return {"loss": loss} | {k: v for k, v in means.items() if k not in silent}
 
 
 def run(
@@ -178,8 +188,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- objective
     columns = (*data.columns, *(("token_rewards",) if any(config.data.revision_prompts.values()) else ()))
-    terms = objective.bind(config.objective.to_dict(), alignment.losses, "objective", data.sides, columns)
+    sizes = objective.SIZES | data.sizes
+    terms = objective.bind(config.objective.to_dict(), alignment.losses, "objective", data.sides, columns, sizes)
     metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, columns)
+    combined = config.training.gradient in common.COMBINATIONS
+    terms = objective_gradients.with_memory(terms, config.training.accumulate) if combined else terms
     names = objective.names_of((*terms, *metrics)) + diagnostics.names_of(config.diagnostics)
     needs = statistics.needs_of(names)
     if "teacher" in needs.models:
@@ -224,6 +237,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     losses = step.make_losses(model, frozen_models, terms, metrics, data.sides, **scoring)
     if config.training.gradient == "pairwise_normalized":
         gradient = side_gradients.make_gradient(model, frozen_models, terms, metrics, data.sides, **scoring)
+        make_step = functools.partial(step.make_update, gradient)
+    elif combined:
+        gradient = objective_gradients.make_gradient(losses, terms, config.training.gradient, **config.gradient_weights)
         make_step = functools.partial(step.make_update, gradient)
     else:
         make_step = functools.partial(step.make_step, losses)

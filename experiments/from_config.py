@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from alignment import statistics
-from alignment.data import corpus, formats, pipeline, rows, tokenizers
+from alignment.data import corpus, formats, pipeline, rows, tokenizers, trade_offs
 from alignment.models import decoder, hugging_face
 from alignment.rewards import tasks
 from alignment.training import checkpoints, mesh, references, state, stored_reference
@@ -45,6 +45,7 @@ class Data(NamedTuple):
     columns: tuple[str, ...]
     collate: Any
     mix: pipeline.Mix | None  # rows of a global batch that take something from each other
+    sizes: Mapping[str, int]  # of axes that the data decide, as `objective.bind` takes them
 
 
 def load_data(config: ConfigDict) -> Data:
@@ -58,6 +59,9 @@ def load_data(config: ConfigDict) -> Data:
             task = source.removeprefix("task:")
             records = tasks.demonstrations(task, size, config.seed, corpus_split, data.difficulty)
             return formats.from_records(records, data.kind, source)
+        if source.startswith("trade_offs"):
+            records = trade_offs.pairs(size, config.seed, corpus_split, source.removeprefix("trade_offs").lstrip(":"))
+            return formats.from_records(records, data.kind, f"{source}/{corpus_split}")
         if source != "corpus":
             return formats.read(source, data.kind, split=split, columns=dict(data.columns), on_invalid=data.on_invalid)
         records = corpus.generate(data.kind, size, config.seed, label_noise=noise, split=corpus_split)
@@ -75,7 +79,7 @@ def load_data(config: ConfigDict) -> Data:
         return out
 
     train = tokenised(read(data.source, data.split, "train", data.corpus_size, data.label_noise), "training data")
-    generated = data.source == "corpus" or data.source.startswith("task:")
+    generated = data.source == "corpus" or data.source.startswith(("task:", "trade_offs"))
     eval_source = data.eval_source or (data.source if generated else "")
     held_out = read(eval_source, data.eval_split, "test", data.corpus_eval_size, 0.0) if eval_source else []
     evaluation = tokenised(held_out, "evaluation data") if held_out else []
@@ -105,8 +109,10 @@ def load_data(config: ConfigDict) -> Data:
             sides=completions,
             pad_id=tokenizer.pad_id,
         )
-    columns = tuple(k for k in collate(mix(train[:1]) if mix else train[:1]) if k in statistics.LABELS)
-    return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate, mix)
+    first = collate(mix(train[:1]) if mix else train[:1])
+    columns = tuple(k for k in first if k in statistics.LABELS)
+    sizes = {"objectives": first[k].shape[1] + 1 for k in ("chosen_margin_rewards",) if k in first}
+    return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate, mix, sizes)
 
 
 def revised_batches(

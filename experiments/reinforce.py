@@ -8,6 +8,7 @@ tensorboard/, samples.jsonl (a few completions of every evaluation), curves.png,
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import time
@@ -23,13 +24,14 @@ from ml_collections import ConfigDict
 
 import alignment.losses
 import alignment.metrics
+import alignment.multi_objective
 import alignment.policy_gradients
 from alignment import objective, statistics
 from alignment.rewards import runner
-from alignment.training import checkpoints, mesh, optimizer, preemption, rollouts, step
+from alignment.training import checkpoints, mesh, objective_gradients, optimizer, preemption, rollouts, step
 from alignment.training import logging as metrics_log
 from configs import common, online
-from experiments import finetune, from_config, prompt_sets, sampling
+from experiments import finetune, from_config, prompt_sets, sampling, several_rewards
 from experiments.from_config import say
 
 # What a rollout brings along; estimators and the objective may name it.
@@ -86,27 +88,32 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     tokenizer = from_config.load_tokenizer(config)
     train, held_out = prompt_sets.load(config, tokenizer)
     functions, reward_weights = prompt_sets.rewards(config.rewards)
+    several_rewards.check(config, [*train, *held_out], tokenizer)
+    sizes = objective.SIZES | {"objectives": len(functions)}
 
     # --- shaping, advantages, objective
     names_before = [*ROLLOUT_COLUMNS, *OF_THE_REWARDS, "greedy_rewards", "behaviour_token_values"]
     names_before += ["demonstration_mask"] if settings.demonstrations else []
-    kernels = alignment.policy_gradients
+    names_before += several_rewards.columns(config, train)
+    kernels = objective.union(alignment.policy_gradients, alignment.multi_objective)
     shaping = objective.bind_estimators(
-        config.shaping.to_dict(), kernels, "shaping", ("rewards", "token_rewards"), names_before
+        config.shaping.to_dict(), kernels, "shaping", ("rewards", "token_rewards"), names_before, sizes
     )
     shaped = objective.columns_of(shaping)
     advantages = objective.bind_estimators(
-        config.advantages.to_dict(), kernels, "advantages", ("advantages", "token_advantages"), [*names_before, *shaped]
+        config.advantages.to_dict(), kernels, "advantages", ("advantages", "token_advantages"), [*names_before, *shaped], sizes
     )
     estimators = (*shaping, *advantages)
     given = objective.columns_of(advantages)
     columns = [*names_before, *shaped, *given, *(["token_advantages"] if "advantages" in given else [])]
     terms = objective.bind(
-        config.objective.to_dict(), objective.union(alignment.losses, kernels), "objective", statistics.EACH, columns
+        config.objective.to_dict(), objective.union(alignment.losses, kernels), "objective", statistics.EACH, columns, sizes
     )
     metrics = objective.bind(
-        config.metrics.to_dict(), objective.union(alignment.metrics, kernels), "metrics", statistics.EACH, columns
+        config.metrics.to_dict(), objective.union(alignment.metrics, kernels), "metrics", statistics.EACH, columns, sizes
     )
+    combined = config.training.gradient != "ordinary"
+    terms = objective_gradients.with_memory(terms, config.training.accumulate) if combined else terms
     objective.check_accumulation(terms, config.training.accumulate)
     estimated = objective.names_of([e.term for e in estimators])
     needs = statistics.needs_of(objective.names_of((*terms, *metrics)))
@@ -145,9 +152,13 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     memory = objective.initial_states(terms) | objective.initial_states([e.term for e in estimators])
     train_state, abstract, shardings = from_config.initial_state(params, moving, tx, memory, config.seed, device_mesh)
     del params, moving
+    make_step = functools.partial(step.make_step, losses)
+    if combined:
+        gradient = objective_gradients.make_gradient(losses, terms, config.training.gradient, **config.gradient_weights)
+        make_step = functools.partial(step.make_update, gradient)
     train_step = jax.jit(
-        step.make_step(
-            losses, terms, metrics, statistics.EACH, tx, accumulate=config.training.accumulate,
+        make_step(
+            terms, metrics, statistics.EACH, tx, accumulate=config.training.accumulate,
             reference_every=config.reference.update_every, reference_weight=config.reference.update_weight,
         ),
         out_shardings=(shardings, mesh.replicated(device_mesh)),
@@ -202,13 +213,22 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         pad_id=tokenizer.pad_id, temperature=0.0,
     )  # fmt: skip
 
+    read = (*estimated, *objective.names_of((*terms, *metrics)))
+    tasks_there = sorted({p.record["task"] for p in train}) if "task_ids" in names_before else []
+    preferences, several = settings.preferences, len(functions) > 1
+
     def rewards_of(prompts, rollout: rollouts.Rollout, count: int) -> tuple[np.ndarray, Any, list[str]]:
         texts = sampling.texts(tokenizer, rollout.tokens, rollout.mask)
         repeated = [p for p in prompts for _ in range(count)]
         got = rewarder([p.prompt for p in repeated], texts, [p.record for p in repeated])
-        return got.rewards.reshape(len(prompts), count), got.report, texts
+        return got.rewards.reshape(len(prompts), count), got, texts
 
-    def roll_out(params, prompts, rng) -> tuple[dict[str, np.ndarray], Any, list[str]]:
+    def roll_out(params, prompts, rng) -> tuple[dict[str, np.ndarray], Any, dict[str, float]]:
+        drawn = None
+        if preferences:
+            seed = np.asarray(jax.random.key_data(rng)).tolist()
+            drawn = several_rewards.draw(preferences, len(prompts), len(functions), seed)
+            prompts = [several_rewards.told(p, v, tokenizer) for p, v in zip(prompts, drawn, strict=True)]
         tokens, mask = rollouts.pad_prompts([p.tokens for p in prompts], config.data.prompt_length, tokenizer.pad_id)
         rollout = rollouts.check(
             engine(params, tokens, mask, rng), len(prompts), group_size, config.data.completion_length
@@ -216,7 +236,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         if settings.demonstrations:
             given = [prompt_sets.demonstration(p, tokenizer) for p in prompts]
             rollout, shown = rollouts.with_demonstrations(rollout, given, group_size, settings.demonstrations)
-        values, failures, texts = rewards_of(prompts, rollout, group_size)
+        values, got, texts = rewards_of(prompts, rollout, group_size)
         batch = rollouts.to_rows(tokens, mask, rollout, group_size, np.array([p.id for p in prompts]))
         if settings.demonstrations:
             batch["demonstration_mask"] = shown.reshape(batch["mask"].shape)
@@ -226,31 +246,46 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         if with_greedy:
             greedy = greedy_engine(params, tokens, mask, rng)
             batch["greedy_rewards"] = np.repeat(rewards_of(prompts, greedy, 1)[0], group_size, axis=1)
-        return batch, failures, texts
+        more, failures, logged = several_rewards.of_rollout(
+            config, read, prompts, texts, got, drawn, rewarder, judge, tasks_there
+        )
+        return batch | more, got.report if failures is None else got.report + failures, logged
 
-    def evaluate(params) -> tuple[dict[str, float], list[dict]]:
-        values, lengths, lines = [], [], []
+    def evaluate(params, at: int) -> tuple[dict[str, float], list[dict]]:
+        values, lengths, lines, by_objective, told = [], [], [], [], None
+        prompts = held_out
+        if preferences:
+            fan = several_rewards.fan(preferences, len(functions))
+            told = fan[np.arange(len(prompts)) % len(fan)]
+            prompts = [several_rewards.told(p, v, tokenizer) for p, v in zip(prompts, told, strict=True)]
         for first in range(0, len(held_out), settings.prompts):
-            part = held_out[first : first + settings.prompts]
+            part = prompts[first : first + settings.prompts]
             filled = [*part, *[part[0]] * (settings.prompts - len(part))]  # one shape, one compilation
             tokens, mask = rollouts.pad_prompts([p.tokens for p in filled], config.data.prompt_length, tokenizer.pad_id)
             drawn = evaluation_engine(params, tokens, mask, jax.random.key(7))
-            got, _, texts = rewards_of(filled, drawn, config.evaluation.samples)
+            got, rewarded, texts = rewards_of(filled, drawn, config.evaluation.samples)
             values.append(got[: len(part)])
+            by_objective.append(rewarded.by_function.reshape(*got.shape, -1)[: len(part)])
             lengths.append(drawn.mask.sum(axis=1)[: len(part) * config.evaluation.samples])
             if not lines:
                 lines = [
                     {"prompt": p.prompt, "completion": texts[i * config.evaluation.samples], "reward": float(got[i, 0])}
                     for i, p in enumerate(part[:8])
                 ]
-        values = np.concatenate(values)
-        return {"reward": float(values.mean()), "length": float(np.concatenate(lengths).mean())}, lines
+        values, by_objective = np.concatenate(values), np.concatenate(by_objective)
+        out = {"reward": float(values.mean()), "length": float(np.concatenate(lengths).mean())}
+        if several:
+            out |= {f"reward_{k}": float(by_objective[..., n].mean()) for n, k in enumerate(config.rewards)}
+            several_rewards.write_points(
+                workdir, list(config.rewards), at, several_rewards.points(by_objective, told)
+            )
+        return out, lines
 
     # --- restore
     description = {
         "model": from_config.describe_model(model.config),
         "objective": checkpoints.as_json(
-            {k: config[k].to_dict() for k in ("objective", "shaping", "advantages", "rewards")}
+            {k: config[k].to_dict() for k in ("objective", "shaping", "advantages", "rewards", "judges")}
             | {"seed": config.seed, "prompts": settings.prompts, "group_size": group_size, "source": config.data.source}
         ),
     }
@@ -270,10 +305,13 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     last_evaluation: dict[str, float] = {}
     evaluated = 0
     failures_so_far = runner.RewardReport()
-    with runner.RewardRunner(functions, reward_weights, **config.reward_runner.to_dict()) as rewarder:
+    with (
+        runner.RewardRunner(functions, reward_weights, **config.reward_runner.to_dict()) as rewarder,
+        several_rewards.judges(config) as judge,
+    ):
         try:
             if held_out and not first:
-                last_evaluation, lines = evaluate(train_state.params)
+                last_evaluation, lines = evaluate(train_state.params, 0)
                 log.write(0, last_evaluation, "eval")
                 write_samples(workdir, 0, lines)
             for at in range(first + 1, config.training.iterations + 1):
@@ -284,7 +322,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 kept, drawn, equal = [], 0, 0
                 for round_number in range(settings.max_rounds if settings.dynamic_sampling else 1):
                     chosen = prompt_sets.next_prompts(train, settings.prompts, config.seed, at, round_number)
-                    batch, failures, _ = roll_out(
+                    batch, failures, logged_of_rewards = roll_out(
                         train_state.params, chosen, jax.random.fold_in(key, round_number)
                     )
                     failures_so_far = failures_so_far + failures
@@ -323,7 +361,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                     )
 
                 valid = whole["valid"]
-                values = {k: float(v) for k, v in logs.items()}
+                values = {k: float(v) for k, v in logs.items()} | logged_of_rewards
                 values |= {
                     "reward": float(whole["rewards"][valid].mean()) if valid.any() else float("nan"),
                     "groups_alike": equal / drawn,
@@ -339,7 +377,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 progress.advance(at, tokens, values if at % config.training.log_every == 0 else None)
                 stopping = stop.requested()
                 if held_out and (at % config.training.eval_every == 0 or at == config.training.iterations):
-                    evaluated, (last_evaluation, lines) = at, evaluate(train_state.params)
+                    evaluated, (last_evaluation, lines) = at, evaluate(train_state.params, at)
                     log.write(at, last_evaluation, "eval")
                     write_samples(workdir, at, lines)
                     if on_evaluation:
@@ -367,6 +405,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     if evaluations:
         result["reward_before"], result["reward_after"] = evaluations[0]["reward"], evaluations[-1]["reward"]
     result["rewards_failed"] = failures_so_far.failed
+    if several and evaluations:
+        result |= several_rewards.front(config, workdir)
     result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.iterations))
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
     metrics_log.draw_curves(history, workdir / "curves.png", name)
@@ -392,7 +432,7 @@ def report(result: Mapping[str, Any]) -> None:
     if "reward_before" in result:
         before, after = result["reward_before"], result["reward_after"]
         say(f"  mean reward on held-out prompts: {before:.3f} before, {after:.3f} after")
-    for key in ("checkpoint", "metrics", "curves", "hugging_face"):
+    for key in ("checkpoint", "metrics", "curves", "front", "hugging_face"):
         if key in result:
             say(f"  {key:13} {result[key]}")
 

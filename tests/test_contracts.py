@@ -264,7 +264,7 @@ def test_a_batch_split_by_shard_map_equals_the_whole_batch(row):
     split = PartitionSpec("data")
     specs = tuple(PartitionSpec() if name in row.shared else split for name in tree)
     alone = row.per == "state" and set(row.example()) <= set(row.shared)  # nothing of it is split
-    hyper = {**row.hyper, **({"axis_name": "data"} if row.per == "state" and not alone or row.batch_wide else {})}
+    hyper = {**row.hyper, **({"axis_name": "data"} if (row.per == "state" and not alone) or row.batch_wide else {})}
     sharded = jax.shard_map(
         lambda *a: row.kernel(*a, **hyper),
         mesh=mesh,

@@ -24,7 +24,7 @@ def modpo(
     rejected_margin_rewards: Array,
     *,
     beta: float = 0.1,
-    weight: float = 0.5,
+    share: float = 0.5,
     margin_shares: Sequence[float] = (1.0,),
 ) -> Array:
     """Multi-objective DPO: -log s((beta h - w_-^T (r_-(y_w) - r_-(y_l))) / w), h the log-ratio of the pair.
@@ -40,27 +40,27 @@ def modpo(
       reference_chosen_logps, reference_rejected_logps: the same under the reference. Held fixed.
       chosen_margin_rewards, rejected_margin_rewards: of both completions under each other objective. Held fixed.
       beta: strength of the tie to the reference, in (0, inf).
-      weight: w of the trained objective, in (0, 1]; all weights sum to 1.
+      share: w of the trained objective, in (0, 1]; all weights sum to 1.
       margin_shares: how the others divide what is left, w_- = (1 - w) shares: one for each, at least 0, with sum 1.
 
     Shapes: log-probs `[...]`, usually `[B]`; margin rewards `[..., K - 1]`; result float32 `[...]`, in nats.
 
     Raises:
       AssertionError: shapes do not agree, log-probs or rewards not floating.
-      ValueError: static beta or weight out of range, or margin_shares not K - 1 numbers of the simplex.
+      ValueError: static beta or share out of range, or margin_shares not K - 1 numbers of the simplex.
 
     Paper: Zhou et al., 2023, arXiv 2310.03708; the authors' code agrees.
     """
     margin = margins.log_ratio(
         policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps, beta=beta
     )
-    checks.number("weight", weight, 0.0, 1.0, closed="right")
+    checks.number("share", share, 0.0, 1.0, closed="right")
     chosen, rejected = checks.floats(
         chosen_margin_rewards=chosen_margin_rewards, rejected_margin_rewards=rejected_margin_rewards
     )
     checks.leading_shape(policy_chosen_logps=margin, chosen_margin_rewards=chosen)
     shares = checks.simplex("margin_shares", margin_shares, chosen.shape[-1]).astype(margin.dtype)
-    return links.logistic((margin - (1 - weight) * (_stop(chosen - rejected) @ shares)) / weight)
+    return links.logistic((margin - (1 - share) * (_stop(chosen - rejected) @ shares)) / share)
 
 
 def mah_dpo(

@@ -151,6 +151,7 @@ def cgpo_eligible(
     """
     checks.number("kl_max", kl_max, 0.0)
     checks.boolean(satisfied=satisfied)
+    checks.same_shape(satisfied=satisfied, valid=valid)
     behaviour, reference = _rows(valid, behaviour_logps=behaviour_logps, reference_logps=reference_logps)
     return _some(satisfied & (behaviour - reference <= kl_max), group_ids, valid, axis_name)
 

@@ -1,0 +1,204 @@
+"""What an online run with several rewards, judges or preferences adds to its rollouts, and the front that it writes.
+
+`config.rewards` names the objectives (their weighted sum is `rewards`, each of them a column of `objective_rewards`),
+`config.judges` what a completion has to satisfy, `config.rollout.preferences` how prompts are told a preference:
+
+* `arc`: two objectives, v = (cos t, sin t) with t even in [-45, 45] degrees, as directional preference alignment has it;
+* `simplex`: v from Dirichlet(1), as multi-objective GFlowNets have it.
+
+A preference stands before the prompt as whole numbers, round(100 v); kernels read it as `preference_weights`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alignment import multi_objective
+from alignment.data import rows
+from alignment.rewards.runner import RewardRunner, Rewards
+from alignment.training import figures
+from experiments import prompt_sets
+
+PREFERENCES = ("", "arc", "simplex")
+_FAN = 5  # preferences that held-out prompts are told, in turn
+
+
+def check(config: ConfigDict, prompts: Sequence[prompt_sets.Prompt], tokenizer) -> None:
+    """ValueError, before any compilation, if preferences do not fit the rewards or the prompts."""
+    kind, count = config.rollout.preferences, len(config.rewards)
+    if kind not in PREFERENCES:
+        raise ValueError(f"config.rollout.preferences: {kind!r} is not one of {', '.join(map(repr, PREFERENCES))}")
+    if kind == "arc" and count != 2:
+        raise ValueError(f"config.rollout.preferences: 'arc' is of two rewards; config.rewards has {count}")
+    if kind == "simplex" and count < 2:
+        raise ValueError("config.rollout.preferences: 'simplex' is of two rewards or more; config.rewards has one")
+    point = config.evaluation.reference_point
+    if len(point) not in (0, count):
+        raise ValueError(
+            f"config.evaluation.reference_point: must have one number for each of the {count} rewards, got {len(point)}"
+        )
+    if not kind:
+        return
+    widest = np.full(count, -1.0 if kind == "arc" else 1.0)
+    longest = max(len(told(p, widest, tokenizer).tokens) for p in prompts)
+    if longest > config.data.prompt_length:
+        raise ValueError(
+            f"config.data.prompt_length: with a preference before it a prompt has up to {longest} tokens, got "
+            f"{config.data.prompt_length}"
+        )
+
+
+def columns(config: ConfigDict, prompts: Sequence[prompt_sets.Prompt]) -> list[str]:
+    """The columns that rollouts of this run have beyond those of every run."""
+    out = ["objective_rewards", "baseline_rewards", "prompt_baselines"]
+    out += ["satisfied", "judgements"] if config.judges else []
+    out += ["preference_weights"] if config.rollout.preferences else []
+    return out + (["task_ids"] if all("task" in p.record for p in prompts) else [])
+
+
+# --- preferences
+
+
+def draw(kind: str, count: int, objectives: int, seed: Sequence[int]) -> np.ndarray:
+    """`count` preferences, f32 [count, objectives], as the prompts will tell them: in hundredths."""
+    rng = np.random.default_rng(seed)
+    if kind == "arc":
+        angles = rng.uniform(-np.pi / 4, np.pi / 4, size=count)
+        exact = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    else:
+        exact = rng.dirichlet(np.ones(objectives), size=count)
+    return rounded(exact)
+
+
+def fan(kind: str, objectives: int) -> np.ndarray:
+    """The preferences that held-out prompts are told: even over the arc, or from one corner of the simplex to the next."""
+    if kind == "arc":
+        angles = np.linspace(-np.pi / 4, np.pi / 4, _FAN)
+        return rounded(np.stack([np.cos(angles), np.sin(angles)], axis=1))
+    corners = np.eye(objectives)
+    edges = [np.linspace(corners[k], corners[k + 1], _FAN)[k > 0 :] for k in range(objectives - 1)]
+    return rounded(np.concatenate(edges))
+
+
+def rounded(preferences: np.ndarray) -> np.ndarray:
+    return (np.round(100 * np.asarray(preferences)) / 100).astype(np.float32)
+
+
+def told(prompt: prompt_sets.Prompt, preference: np.ndarray, tokenizer) -> prompt_sets.Prompt:
+    """The prompt with a preference before it; what rewards see of the prompt stays as it was."""
+    numbers = " ".join(str(int(n)) for n in np.round(100 * preference))
+    text = prompt.prompt
+    text = f"{numbers} {text}" if isinstance(text, str) else [{"role": "system", "content": numbers}, *text]
+    return prompt._replace(tokens=rows.encode_prompt(text, tokenizer))
+
+
+# --- judges, and the columns of a rollout
+
+
+@contextlib.contextmanager
+def judges(config: ConfigDict) -> Iterator[RewardRunner | None]:
+    """What asks the judges of `config.judges`, in processes of their own if rewards run in such; None without judges.
+
+    A judge that fails or takes too long is not satisfied, and is counted and shown as a reward is.
+    """
+    if not config.judges:
+        yield None
+        return
+    for name, entry in config.judges.items():
+        if "weight" in (entry or {}):
+            raise ValueError(f"config.judges.{name}.weight: a judge has none; every one must be satisfied")
+    functions, _ = prompt_sets.rewards(config.judges, "judges")
+    with RewardRunner(functions, **{**config.reward_runner.to_dict(), "on_failure": 0.0}) as runner:
+        yield runner
+
+
+def verdicts(config: ConfigDict, got: Rewards) -> np.ndarray:
+    """Bool [N, J]; ValueError if a judge gave anything but true or false."""
+    if (wrong := ~np.isin(got.by_function, (0.0, 1.0))).any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"config.judges.{list(config.judges)[column]}: gave {got.by_function[row, column]:g} for completion {row}; "
+            "a judge says True or False"
+        )
+    return got.by_function > 0.5
+
+
+def of_rollout(
+    config: ConfigDict, read: Sequence[str], prompts: Sequence[prompt_sets.Prompt], texts: Sequence[str], got: Rewards,
+    preferences: np.ndarray | None, rewarder: RewardRunner, judge: RewardRunner | None, task_names: Sequence[str],
+) -> tuple[dict[str, np.ndarray], Any, dict[str, float]]:  # fmt: skip
+    """(columns of a rollout [rows, G, ...], report of the calls that failed, what to log)."""
+    size = (len(prompts), len(texts) // len(prompts))
+    out = {"objective_rewards": got.by_function.reshape(*size, -1)}
+    report, logged = None, {}
+    if len(config.rewards) > 1:
+        logged = {f"reward_{k}": float(v) for k, v in zip(config.rewards, got.by_function.mean(axis=0), strict=True)}
+    if preferences is not None:
+        out["preference_weights"] = np.repeat(preferences[:, None], size[1], axis=1)
+    if judge:
+        repeated = [p for p in prompts for _ in range(size[1])]
+        asked = judge([p.prompt for p in repeated], texts, [p.record for p in repeated])
+        passed = verdicts(config, asked)
+        out["satisfied"] = out["judgements"] = passed.all(axis=1).reshape(size)
+        logged |= {f"satisfied_{k}": float(v) for k, v in zip(config.judges, passed.mean(axis=0), strict=True)}
+        report = asked.report
+    if {"baseline_rewards", "prompt_baselines"} & set(read):
+        answers = [prompt_sets.demonstration_text(p, "an objective with baseline_rewards") for p in prompts]
+        base = rewarder([p.prompt for p in prompts], answers, [p.record for p in prompts])
+        out["prompt_baselines"] = base.rewards
+        out["baseline_rewards"] = np.repeat(base.rewards[:, None], size[1], axis=1)
+        report = base.report if report is None else report + base.report
+    if task_names:
+        ids = np.array([task_names.index(p.record["task"]) for p in prompts], np.int32)
+        out["task_ids"] = np.repeat(ids[:, None], size[1], axis=1)
+    return out, report, logged
+
+
+# --- the front
+
+
+class Point(NamedTuple):
+    preference: list[float] | None  # that the prompts were told
+    rewards: list[float]  # mean of each objective
+
+
+def points(by_objective: np.ndarray, preferences: np.ndarray | None) -> list[Point]:
+    """Mean rewards of an evaluation [prompts, samples, K]: one point, or one for each preference that was told."""
+    if preferences is None:
+        return [Point(None, by_objective.mean(axis=(0, 1)).tolist())]
+    kinds, which = np.unique(preferences, axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    return [Point(kind.tolist(), by_objective[which == n].mean(axis=(0, 1)).tolist()) for n, kind in enumerate(kinds)]
+
+
+def write_points(workdir: Path, names: Sequence[str], at: int, found: Sequence[Point]) -> None:
+    """Adds an evaluation to WORKDIR/pareto.jsonl, in place of what a run that was killed wrote from there on."""
+    path = workdir / "pareto.jsonl"
+    before = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    lines = [line for line in before if line["iteration"] < at]
+    for point in found:
+        rewards = dict(zip(names, point.rewards, strict=True))
+        lines.append({"iteration": at, "preference": point.preference, "rewards": rewards})
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    temporary.replace(path)
+
+
+def front(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Draws WORKDIR/pareto.png; the result's `hypervolume` of the last evaluation, above the reference point."""
+    lines = [json.loads(line) for line in (workdir / "pareto.jsonl").read_text().splitlines()]
+    names = list(config.rewards)
+    values = np.array([[line["rewards"][n] for n in names] for line in lines], np.float64)
+    at = np.array([line["iteration"] for line in lines])
+    reference = np.asarray(config.evaluation.reference_point or values[at == at[0]].min(axis=0), np.float64)
+    figures.draw_front(values, names, workdir / "pareto.png", colour=at, colour_label="iteration", reference=reference)
+    last = values[at == at[-1]].astype(np.float32)
+    volume = multi_objective.hypervolume(last, np.ones(len(last), bool), reference.astype(np.float32))
+    return {"hypervolume": float(volume), "reference_point": reference.tolist(), "front": str(workdir / "pareto.png")}
