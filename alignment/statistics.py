@@ -50,7 +50,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from alignment import vocabulary_walk
-from alignment.models import heads
+from alignment.models import heads, multi_head
 from alignment.vocabulary_walk import FULL_VOCABULARY, WITH_REFERENCE, pairwise_names, token_statistics
 
 Array = jax.Array
@@ -259,10 +259,12 @@ def compute(
         other, other_params = frozen["reference"]
         reference = (completion_hidden(other, other_params, batch)[1], other.head(other_params))
     if needs.policy:
+        policy = (completions, model.head(params))
+        if multi_head.NAME in params:  # every row is scored by the head of its objective
+            policy = multi_head.routed(params, completions, batch["objective_ids"], model.config.dtype)
         scored = score(
             sorted(needs.policy),
-            completions,
-            model.head(params),
+            *policy,
             reference_hidden=reference[0],
             reference_head=reference[1],
             logit_softcap=model.config.logit_softcap,

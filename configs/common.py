@@ -54,6 +54,7 @@ def base() -> ConfigDict:
     config.model.num_kv_heads = 2
     config.model.tie_word_embeddings = True
     config.model.reward_heads = 0
+    config.model.output_heads = 0  # > 0: so many heads over the vocabulary, one per objective; 0: the usual one
     config.model.dtype = "float32"  # of the computation; parameters and optimizer stay float32
     config.model.remat = "none"  # none | dots | full
 

@@ -12,5 +12,4 @@ def get_config():
     config = common.preference({"mah_dpo": {"weight": 1.0, "beta": 0.5}})
     config.data.source, config.gold.samples = "trade_offs", 0
     config.model.output_heads = 2
-    config.model.tie_word_embeddings = False
     return config

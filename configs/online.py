@@ -107,7 +107,7 @@ def two_objectives(shaping: dict, advantages: dict, objective: dict) -> ConfigDi
     """`after_warm_up` with two rewards: the task solved (0 or 1), and minus a tenth of the bytes."""
     config = after_warm_up(shaping, advantages, objective)
     config.rewards = ConfigDict(
-        {"sorting": {"weight": 0.5}, "short": {"weight": 0.5, "function": "alignment.rewards.trade_offs:brevity"}}
+        {"sorting": {"weight": 0.5}, "short": {"weight": 0.5, "function": "alignment.rewards.lengths:brevity"}}
     )
     return config
 
@@ -131,6 +131,8 @@ def check_numbers(config: ConfigDict) -> None:
         )
     if config.rollout.temperature <= 0:
         raise ValueError(f"config.rollout.temperature: must be above 0, got {config.rollout.temperature}")
+    if config.model.output_heads:
+        raise ValueError("config.model.output_heads: is of pairs with an objective each (experiments.finetune)")
     for section in ("rewards", "objective"):
         if not config[section]:
             raise ValueError(f"config.{section}: empty; an online run needs it")

@@ -32,7 +32,7 @@ import alignment.losses
 import alignment.metrics
 from alignment import objective, statistics
 from alignment.data import pipeline
-from alignment.models import decoder, hugging_face
+from alignment.models import decoder, hugging_face, multi_head
 from alignment.training import (
     checkpoints,
     mesh,
@@ -59,7 +59,7 @@ def config_before(config: ConfigDict) -> ConfigDict:
     before = ConfigDict(config.before.to_dict())
     before.seed, before.distributed = config.seed, config.distributed
     before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
-    before.model.reward_heads = 0
+    before.model.reward_heads = before.model.output_heads = 0
     before.data.tokenizer = config.data.tokenizer
     return before
 
@@ -232,6 +232,15 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             frozen_params = {"reference": reference}
     del reference
 
+    if config.model.output_heads:
+        if "objective_ids" not in data.columns:
+            raise ValueError("config.model.output_heads: the data give no objective_id, which says whose head a pair is for")
+        if moving is not None:
+            raise ValueError("config.reference.update_every: a policy with output heads cannot become its reference")
+        plain, count = model, config.model.output_heads
+        model = multi_head.wrap(plain, count)  # the reference stays the plain one
+        params = multi_head.add_heads(plain, params, count, jax.random.key(config.seed + 2))
+
     # --- optimizer and step
     tx, rate = optimizer.make(config.optimizer, config.training.steps)
     losses = step.make_losses(model, frozen_models, terms, metrics, data.sides, **scoring)
@@ -291,6 +300,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         "model": from_config.describe_model(model.config),
         "objective": checkpoints.as_json(
             {"terms": config.objective.to_dict(), "seed": config.seed, "reference": config.reference.to_dict()}
+            | ({"output_heads": config.model.output_heads} if config.model.output_heads else {})
             | {
                 k: config.data[k]
                 for k in ("source", "kind", "batch_size", "prompt_length", "completion_length", "packed")
@@ -409,7 +419,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             terms, data.sides,
             (stored_reference.join(b, tables["eval"]) for b in evaluation_batches), device_mesh, **scoring,
         )  # fmt: skip
-    if config.checkpoints.export_hugging_face and not config.model.reward_heads:
+    if config.checkpoints.export_hugging_face and not (config.model.reward_heads or config.model.output_heads):
         export(workdir / "hugging_face", model.config, train_state.params, data.tokenizer, config.model.hugging_face)
         result["hugging_face"] = str(workdir / "hugging_face")
     if jax.process_index() == 0:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from alignment import statistics
 from alignment.data import corpus, formats, pipeline, rows, tokenizers, trade_offs
-from alignment.models import decoder, hugging_face
+from alignment.models import decoder, hugging_face, multi_head
 from alignment.rewards import tasks
 from alignment.training import checkpoints, mesh, references, state, stored_reference
 from configs import common
@@ -309,6 +309,8 @@ def load_run(key: str, directory: str, device_mesh) -> tuple[ConfigDict, Any, de
             )
     tokenizer = load_tokenizer(config)
     model, _ = build_model(config, tokenizer.vocab_size)
+    if config.model.get("output_heads"):
+        model = multi_head.wrap(model, config.model.output_heads)
     return config, tokenizer, model, load_params(key, directory, model, device_mesh)
 
 

@@ -17,14 +17,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from alignment import multi_objective
 from alignment.data import rows
 from alignment.rewards.runner import RewardRunner, Rewards
-from alignment.training import figures
-from experiments import prompt_sets
+from alignment.training import figures, rollouts
+from experiments import prompt_sets, sampling
 
 PREFERENCES = ("", "arc", "simplex")
 _FAN = 5  # preferences that held-out prompts are told, in turn
@@ -162,6 +163,28 @@ def of_rollout(
 
 
 # --- the front
+
+
+def mean_rewards(
+    config: ConfigDict, model, params: Any, tokenizer, prompts: Sequence[prompt_sets.Prompt], rewarder: RewardRunner
+) -> np.ndarray:
+    """Mean of each reward over samples of the prompts, f[K], at the temperature and with the samples of the config."""
+    count, size = config.evaluation.samples, min(len(prompts), config.rollout.prompts)
+    engine = rollouts.sampling_engine(
+        model, group_size=count, completion_length=config.data.completion_length, eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id, temperature=config.evaluation.temperature,
+    )  # fmt: skip
+    found = []
+    for first in range(0, len(prompts), size):
+        part = list(prompts[first : first + size])
+        filled = part + [part[0]] * (size - len(part))  # one shape, one compilation
+        tokens, mask = rollouts.pad_prompts([p.tokens for p in filled], config.data.prompt_length, tokenizer.pad_id)
+        drawn = engine(params, tokens, mask, jax.random.key(7))
+        texts = sampling.texts(tokenizer, drawn.tokens, drawn.mask)[: len(part) * count]
+        repeated = [p for p in part for _ in range(count)]
+        got = rewarder([p.prompt for p in repeated], texts, [p.record for p in repeated])
+        found.append(got.by_function)
+    return np.concatenate(found).astype(np.float64).mean(axis=0)
 
 
 class Point(NamedTuple):

@@ -24,16 +24,6 @@ def rewards(prompt: str, completion: str) -> tuple[float, float]:
     return corpus.gold_reward(prompt, completion) + corpus.LENGTH_PENALTY * length, -BYTE * length
 
 
-def quality(prompt: str, completion: str, record: Any) -> float:
-    """As a reward of an online run on the corpus' prompts."""
-    return rewards(prompt, completion)[0]
-
-
-def brevity(prompt: str, completion: str, record: Any) -> float:
-    """As a reward of an online run on the corpus' prompts."""
-    return -BYTE * len(completion.encode("utf-8"))
-
-
 def harmful(completion: str) -> bool:
     words = completion.replace(",", " ").replace(".", " ").split()
     return sum((w in corpus.NEGATIVE) - (w in corpus.POSITIVE) for w in words) > 0

@@ -76,6 +76,13 @@ def answer_is_right(prompt: str, completion: str, record: Record) -> bool:
     return tasks.reward(prompt, completion, record) == 1.0
 
 
+def _compiled(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"judge pattern {pattern!r} is not a regular expression: {error}") from None
+
+
 @dataclasses.dataclass(frozen=True)
 class Matches:
     """Whether a regular expression is found in the completion."""
@@ -113,11 +120,8 @@ class OfTask:
         return record.get("task") != self.task or verdict(self.judge(prompt, completion, record))
 
 
-def _compiled(pattern: str) -> None:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"judge pattern {pattern!r} is not a regular expression: {error}") from None
+digits_if_sorting = OfTask("sorting", Matches(r"^[0-9]+\.?$"))
+"""Whether the answer to a sorting problem is a number and nothing else."""
 
 
 # Models and programs -------------------------------------------------------------------------------------------------
