@@ -1,6 +1,6 @@
 """Directional preference alignment: rejection sampling for a told direction (Wang et al., 2024, arXiv 2402.18571).
 
-python -m experiments.reinforce --config=configs/directional_preference_alignment.py --workdir=runs/directional_preference_alignment
+python -m experiments.reinforce --config=configs/directional_preference_alignment.py --workdir=runs/dpa
 
 Not measured yet.
 """

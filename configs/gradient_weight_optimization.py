@@ -1,6 +1,6 @@
 """Reward weights by mirror ascent on gradient influence (Lu et al., 2025, arXiv 2509.11452).
 
-python -m experiments.reinforce --config=configs/gradient_weight_optimization.py --workdir=runs/gradient_weight_optimization
+python -m experiments.reinforce --config=configs/gradient_weight_optimization.py --workdir=runs/gradient_weights
 
 Not measured yet.
 """

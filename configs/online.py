@@ -42,7 +42,7 @@ def base() -> ConfigDict:
     config.rollout.importance_cap = 0.0  # > 0: recompute the log-probs and weigh tokens by min(trainer / engine, cap)
 
     config.rewards = ConfigDict()  # name -> {weight, function}: a task's name, or package.module:function
-    config.judges = ConfigDict()  # name -> {function}: package.module:function or a task's name, that says true or false
+    config.judges = ConfigDict()  # name -> {function}: package.module:function or a task's name; says true or false
     config.reward_runner = ConfigDict()
     config.reward_runner.workers = 0  # processes; 0: in this one, without a time limit
     config.reward_runner.time_limit = 5.0  # seconds for one reward

@@ -234,7 +234,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     if config.model.output_heads:
         if "objective_ids" not in data.columns:
-            raise ValueError("config.model.output_heads: the data give no objective_id, which says whose head a pair is for")
+            raise ValueError("config.model.output_heads: the data give no objective_id, by which a pair finds its head")
         if moving is not None:
             raise ValueError("config.reference.update_every: a policy with output heads cannot become its reference")
         plain, count = model, config.model.output_heads

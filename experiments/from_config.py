@@ -111,7 +111,8 @@ def load_data(config: ConfigDict) -> Data:
         )
     first = collate(mix(train[:1]) if mix else train[:1])
     columns = tuple(k for k in first if k in statistics.LABELS)
-    sizes = {"objectives": first[k].shape[1] + 1 for k in ("chosen_margin_rewards",) if k in first}
+    margin_rewards = first.get("chosen_margin_rewards")  # of all objectives but the trained one
+    sizes = {} if margin_rewards is None else {"objectives": margin_rewards.shape[1] + 1}
     return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate, mix, sizes)
 
 

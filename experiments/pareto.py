@@ -88,7 +88,10 @@ def run(runs: Sequence[str], workdir: Path, reference: Sequence[float] = ()) -> 
     rows = {r: indicators(points, *context) for r, (_, points, _) in found.items()}
     rows["all"] = indicators(everything, *context)
     labels = [Path(r).name for r, (_, points, _) in found.items() for _ in points]
-    lines = [{"run": t, "rewards": dict(zip(names, p.tolist(), strict=True))} for t, p in zip(labels, everything, strict=True)]
+    lines = [
+        {"run": label, "rewards": dict(zip(names, point.tolist(), strict=True))}
+        for label, point in zip(labels, everything, strict=True)
+    ]
     (workdir / "pareto.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     numbers = np.unique(labels, return_inverse=True)[1]
     figures.draw_front(

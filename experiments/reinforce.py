@@ -101,17 +101,20 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     )
     shaped = objective.columns_of(shaping)
     advantages = objective.bind_estimators(
-        config.advantages.to_dict(), kernels, "advantages", ("advantages", "token_advantages"), [*names_before, *shaped], sizes
+        config.advantages.to_dict(), kernels, "advantages", ("advantages", "token_advantages"),
+        [*names_before, *shaped], sizes,
     )
     estimators = (*shaping, *advantages)
     given = objective.columns_of(advantages)
     columns = [*names_before, *shaped, *given, *(["token_advantages"] if "advantages" in given else [])]
     terms = objective.bind(
-        config.objective.to_dict(), objective.union(alignment.losses, kernels), "objective", statistics.EACH, columns, sizes
-    )
+        config.objective.to_dict(), objective.union(alignment.losses, kernels), "objective", statistics.EACH, columns,
+        sizes,
+    )  # fmt: skip
     metrics = objective.bind(
-        config.metrics.to_dict(), objective.union(alignment.metrics, kernels), "metrics", statistics.EACH, columns, sizes
-    )
+        config.metrics.to_dict(), objective.union(alignment.metrics, kernels), "metrics", statistics.EACH, columns,
+        sizes,
+    )  # fmt: skip
     combined = config.training.gradient != "ordinary"
     terms = objective_gradients.with_memory(terms, config.training.accumulate) if combined else terms
     objective.check_accumulation(terms, config.training.accumulate)

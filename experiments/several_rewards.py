@@ -3,8 +3,8 @@
 `config.rewards` names the objectives (their weighted sum is `rewards`, each of them a column of `objective_rewards`),
 `config.judges` what a completion has to satisfy, `config.rollout.preferences` how prompts are told a preference:
 
-* `arc`: two objectives, v = (cos t, sin t) with t even in [-45, 45] degrees, as directional preference alignment has it;
-* `simplex`: v from Dirichlet(1), as multi-objective GFlowNets have it.
+* `arc`: two objectives, v = (cos t, sin t) with t even in [-45, 45] degrees, as in directional preference alignment;
+* `simplex`: v from Dirichlet(1), as in multi-objective GFlowNets.
 
 A preference stands before the prompt as whole numbers, round(100 v); kernels read it as `preference_weights`.
 """
@@ -79,7 +79,7 @@ def draw(kind: str, count: int, objectives: int, seed: Sequence[int]) -> np.ndar
 
 
 def fan(kind: str, objectives: int) -> np.ndarray:
-    """The preferences that held-out prompts are told: even over the arc, or from one corner of the simplex to the next."""
+    """The preferences that held-out prompts are told: even over the arc, or from corner to corner."""
     if kind == "arc":
         angles = np.linspace(-np.pi / 4, np.pi / 4, _FAN)
         return rounded(np.stack([np.cos(angles), np.sin(angles)], axis=1))

@@ -2,10 +2,10 @@
 
     python -m experiments.soup --config=configs/linear_scalarization.py --runs=DIR,DIR --workdir=DIR [--points=5]
 
-`--config` is an online config: its rewards and held-out prompts say how a mixture is evaluated. `--runs` are WORKDIRs of
-finished runs (online or offline) that started from the same model, or Hugging Face directories; or one run with
-`config.model.output_heads`, whose heads are then mixed. WORKDIR receives pareto.jsonl (the weights and mean rewards of
-each mixture), pareto.png and result.json. Rame et al., 2023, arXiv 2306.04488.
+`--config` is an online config: its rewards and held-out prompts say how a mixture is evaluated. `--runs` are WORKDIRs
+of finished runs (online or offline) that began with one model, or Hugging Face directories; or one run with
+`config.model.output_heads`, whose heads are then mixed. WORKDIR receives pareto.jsonl (weights and mean rewards of
+every mixture), pareto.png and result.json. Rame et al., 2023, arXiv 2306.04488.
 """
 
 from __future__ import annotations

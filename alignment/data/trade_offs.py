@@ -1,9 +1,9 @@
 """Generated pairs on which two objectives disagree, from the sentences of `alignment.data.corpus`.
 
 The objectives are `quality` (the corpus' gold reward without its length term) and `brevity` (-0.1 for each byte): a
-third adjective or a clause pays in one and costs in the other. A record of `pairs` is labelled by one objective and says
-which (`objective_id` 0 or 1), what the other one gives both answers (`chosen_margin_rewards`, `rejected_margin_rewards`)
-and whether each answer is harmful by itself (more unkind words than kind ones).
+third adjective or a clause pays in one and costs in the other. A record of `pairs` is labelled by one objective: it
+says which (`objective_id` 0 or 1), what the other gives both answers (`chosen_margin_rewards`,
+`rejected_margin_rewards`) and whether each answer is harmful by itself (more unkind words than kind ones).
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def modpo(
     """Multi-objective DPO: -log s((beta h - w_-^T (r_-(y_w) - r_-(y_l))) / w), h the log-ratio of the pair.
 
     The pairs are of one objective, of weight w; the others enter by their rewards r_-, as a margin. At the optimum
-    beta log(pi / ref) is w r + w_-^T r_- up to a constant of the prompt. w = 1 is DPO; rewards that are the same on both
+    beta log(pi / ref) is w r + w_-^T r_- up to a constant of the prompt. w = 1 is DPO; rewards that are equal on both
     sides make it DPO with beta / w. Towards w = 0 the gradient grows as 1 / w: lower the learning rate with it. The
     margin rewards have to be on the trained objective's Bradley-Terry scale; r_j = beta log(pi_j / ref) of a DPO model
     of objective j will do.
@@ -164,7 +164,7 @@ def cgpo_codpo(
     beta: float = 0.1,
     nll_weight: float = 5.0,
 ) -> Array:
-    """CODPO: -log s(beta h) - (lambda / |y_w|) log pi(y_w), the best satisfying response against the worst violating one.
+    """CODPO: -log s(beta h) - (lambda / |y_w|) log pi(y_w), the best satisfying response against the worst violation.
 
     If no response violates, the rejected one is the worst of all (with equal rewards the last); with all satisfied this
     is online DPO of the best against the worst. A prompt without a satisfying response gives 0: leave it out of the

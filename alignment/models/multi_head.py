@@ -68,8 +68,8 @@ def mix_heads(config: decoder.DecoderConfig, params: Mapping[str, Any], weights:
     """Config and parameters of the plain model whose logits are sum_h w_h W_h h, the weights brought to sum 1.
 
     The mixture is the normalised geometric mean of the heads' distributions; one weight alone is that head. (A soft cap
-    on the logits comes after the mixing.) ValueError for weights that are not one number of at least 0 for each head, or
-    all 0.
+    on the logits comes after the mixing.) ValueError for weights that are not one number of at least 0 for each head,
+    or all 0.
     """
     heads = params[NAME]
     values = checks.constants("weights", weights, heads.shape[0], 0.0)

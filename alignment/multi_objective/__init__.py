@@ -1,4 +1,4 @@
-"""Several objectives at once: scalarisations, constraints, dynamic weights, combined gradients, and indicators of fronts.
+"""Several objectives at once: scalarisations, constraints, dynamic weights, combined gradients, indicators of fronts.
 
 Pure functions of named arrays (the vocabulary in `alignment.statistics`), by their public name. The search for proxy
 points, which calls a user's function, is in `alignment.multi_objective.proxy_points`.

@@ -390,7 +390,7 @@ def ppo_sat_rewards(
 
 
 class SafeState(NamedTuple):
-    """log_multiplier: float32 [], log lambda; mean_cost: float32 [], moving mean; batches: int32 [], how many so far."""
+    """log_multiplier: float32 [], log lambda; mean_cost: float32 [], moving mean; batches: int32 [], seen so far."""
 
     log_multiplier: Array
     mean_cost: Array

@@ -128,7 +128,7 @@ def loss_normalized_gram(gram: Array, losses: Array) -> Array:
 def pcgrad_weights(gram: Array, order: Array) -> Array:
     """Gradient surgery: each gradient is projected off those it conflicts with, one after another, then all are added.
 
-        v_i = g_i;  for j in order_i, j != i:  if <v_i, g_j> < 0:  v_i <- v_i - <v_i, g_j> / |g_j|^2 g_j;   d = sum_i v_i
+        v_i = g_i;  for j in order_i, j != i:  if <v_i, g_j> < 0:  v_i <- v_i - <v_i, g_j> / |g_j|^2 g_j;  d = sum v_i
 
     g_j is the original gradient. Each v_i stays a combination of the gradients, so this works on coefficients. The
     order matters for three objectives and more; draw it anew for every step and objective.

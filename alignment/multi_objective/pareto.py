@@ -33,7 +33,7 @@ def _others(count: int, **arrays: Array) -> Array:
     ((name, array),) = arrays.items()
     (array,) = checks.floats(**{name: array})
     if array.ndim != 2 or array.shape[1] != count:
-        raise AssertionError(f"{name} must have shape ('Q', {count}), a row with {count} columns each, got {array.shape}")
+        raise AssertionError(f"{name} must have shape ('Q', {count}), one column per objective, got {array.shape}")
     return _stop(array)
 
 
@@ -273,10 +273,8 @@ def maximum_utility_loss(
     return jnp.max(wanted - _utilities(everyone, there, preferences))
 
 
-def r2_indicator(
-    points: Array, valid: Array, preferences: Array, ideal: Array, *, axis_name: Any = None
-) -> Array:
-    """Mean over w of min over points of max_m w_m |ideal_m - p_m|: the mean distance to the ideal point; lower is better.
+def r2_indicator(points: Array, valid: Array, preferences: Array, ideal: Array, *, axis_name: Any = None) -> Array:
+    """Mean over w of min over points of max_m w_m |ideal_m - p_m|: the distance to the ideal point; lower is better.
 
     Args:
       points: what each policy earns under each objective. Held fixed.
@@ -473,7 +471,7 @@ def assigned_policies(points: Array, valid: Array, preferences: Array, *, axis_n
       preferences: each on the simplex. Held fixed.
       axis_name: mapped axis (or axes) over which the points are split.
 
-    Shapes: points `[P, M]`, valid `[P]`, preferences `[W, M]`; result float32 `[W]`, whole numbers; of equals the first.
+    Shapes: points `[P, M]`, valid `[P]`, preferences `[W, M]`; result float32 `[W]`, whole numbers.
 
     Raises:
       AssertionError: shapes do not agree, points or preferences not floating, valid not bool.

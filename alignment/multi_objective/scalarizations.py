@@ -1,8 +1,8 @@
 """From several rewards per completion to one number: what an RL method then maximises.
 
 `objective_rewards` [..., K] holds the reward under each of K objectives, `valid` [...] is False for rows that are not
-there. Applied to the reward of each sample, as here, a scalarisation that is not linear has another optimum than applied
-to expected rewards. A KL penalty is added once, after the sum.
+there. Applied to the reward of each sample, as here, one that is not linear has another optimum than applied to
+expected rewards. A KL penalty is added once, after the sum.
 """
 
 from collections.abc import Sequence
@@ -70,9 +70,7 @@ def standardized_linear_scalarization(
     weights = checks.simplex("weights", weights, count).astype(rewards.dtype)
     for value in deviations:
         checks.number("each of deviations", value, 0.0)
-    scaled = (rewards - checks.constants("means", means, count)) / checks.constants(
-        "deviations", deviations, count
-    )
+    scaled = (rewards - checks.constants("means", means, count)) / checks.constants("deviations", deviations, count)
     return keep(scaled.astype(rewards.dtype) @ weights, valid)
 
 
@@ -86,7 +84,7 @@ def preference_scalarization(objective_rewards: Array, preference_weights: Array
       preference_weights: v of each row; directions may have negative parts. Held fixed.
       valid: bool, False for rows that are not there.
 
-    Shapes: objective_rewards and preference_weights `[..., K]`, valid `[...]`; result float32 `[...]`, 0 where not valid.
+    Shapes: objective_rewards and preference_weights `[..., K]`, valid `[...]`; result float32 `[...]`, else 0.
 
     Raises:
       AssertionError: shapes do not agree, rewards or preferences not floating, valid not bool.
@@ -164,7 +162,7 @@ def smooth_tchebycheff_scalarization(
     return keep(-mu * jax.nn.logsumexp(gaps / mu, axis=-1), valid)
 
 
-# ------------------------------------------------------------------------------- an ideal point that follows the rewards
+# ------------------------------------------------------------------------------ an ideal point that follows the rewards
 
 
 class IdealState(NamedTuple):
@@ -206,8 +204,8 @@ def _ideal_loss(
       slack: added to the best, in units of the rewards, in [0, inf).
       axis_name: mapped axis (or axes) over which the batch is split.
 
-    Shapes: objective_rewards `[N, K]`, valid `[N]`, state.best `[K]`; values float32 `[N]`, 0 where not valid; aux holds
-    both arrays.
+    Shapes: objective_rewards `[N, K]`, valid `[N]`, state.best `[K]`; values float32 `[N]`, 0 where not valid; aux
+    holds both arrays.
 
     Raises:
       AssertionError: shapes do not agree, rewards not floating, valid not bool.

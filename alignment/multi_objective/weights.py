@@ -162,8 +162,8 @@ def pama_advantages(objective_advantages: Array, valid: Array) -> Array:
       objective_advantages: of each objective, on a common scale (standardise each first). Held fixed.
       valid: bool, False for what is not there.
 
-    Shapes: objective_advantages `[..., K]` (per completion or per token), valid `[...]`; result float32 `[...]`, 0 where
-    not valid.
+    Shapes: objective_advantages `[..., K]` (per completion or per token), valid `[...]`; result float32 `[...]`, 0
+    where not valid.
 
     Raises:
       AssertionError: shapes do not agree, advantages not floating, valid not bool.
@@ -226,7 +226,7 @@ def maxmin_assignments(margins: Array, annotator_ids: Array, valid: Array, *, ax
 
         g(u) = argmax_g sum over pairs of u of log s(r_g(y_w) - r_g(y_l));   weight of a pair in model g is [g = g(u)]
 
-    The M step is Bradley-Terry of each model on the pairs with weight 1. The likelihood never falls from round to round.
+    The M step is Bradley-Terry of each model on its pairs. The likelihood never falls from round to round.
     Start from different random models; one that no user is left to has to be drawn anew.
 
     Args:

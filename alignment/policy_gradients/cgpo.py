@@ -176,7 +176,7 @@ def cgpo_task_advantages(
     """A_i rho_l N / n_l for a completion of task l: the batch's mean gradient becomes sum_l rho_l (mean of task l).
 
     n_l of the batch's N completions are of task l. With rho_l = n_l / N, the paper's choice, nothing changes; other
-    shares weigh tasks against their sizes. A task that the batch has none of is left out, and the rest is not scaled up.
+    shares weigh tasks against their sizes. A task that the batch has none of is left out; the rest is not scaled up.
 
     Args:
       advantages: of each completion. Held fixed.

@@ -1,7 +1,7 @@
-"""Estimators and surrogates for several rewards per completion: `objective_rewards` [N, K], `objective_advantages` [N, K].
+"""Estimators and surrogates for several rewards per completion: `objective_rewards` and `objective_advantages` [N, K].
 
-Groups are those of `group_methods`: `group_ids` and `valid` [N], in any order, over devices (`axis_name`). A group whose
-rewards are equal under an objective has advantage 0 under it.
+Groups are those of `group_methods`: `group_ids` and `valid` [N], in any order, over devices (`axis_name`). A group
+whose rewards are equal under an objective has advantage 0 under it.
 """
 
 from collections.abc import Sequence
@@ -150,9 +150,7 @@ def mo_grpo_normalized_advantages(
     return keep(scores @ weights, valid)
 
 
-def best_of_group_advantages(
-    rewards: Array, group_ids: Array, valid: Array, *, axis_name: Any = None
-) -> Array:
+def best_of_group_advantages(rewards: Array, group_ids: Array, valid: Array, *, axis_name: Any = None) -> Array:
     """G for the best of a group of G, 0 for the rest: with `reinforce` and the mean over completions, NLL of the best.
 
     Rejection sampling as a policy gradient. Of equals the first; a group of one is trained on its own sample.
@@ -172,7 +170,8 @@ def best_of_group_advantages(
     """
     rewards = grouping.checked_rewards(rewards, group_ids, valid)
     same = grouping.same_group(group_ids, valid, axis_name)
-    return keep(jnp.where(grouping.best_of_group(rewards, same, axis_name), jnp.sum(same, axis=-1), 0).astype(rewards.dtype), valid)
+    best = grouping.best_of_group(rewards, same, axis_name)
+    return keep(jnp.where(best, jnp.sum(same, axis=-1), 0).astype(rewards.dtype), valid)
 
 
 def ppo_of_objective(
@@ -197,7 +196,7 @@ def ppo_of_objective(
       objective: k, in [0, K).
       eps_low, eps_high: how far the ratio may fall and rise, in [0, inf).
 
-    Shapes: log-probs and mask `[..., T]`, objective_advantages `[..., K]`; result float32 `[..., T]`, 0 behind the mask.
+    Shapes: log-probs and mask `[..., T]`, objective_advantages `[..., K]`; result float32 `[..., T]`, 0 if masked.
 
     Raises:
       AssertionError: shapes do not agree, log-probs or advantages not floating, mask not bool.
@@ -213,9 +212,7 @@ def ppo_of_objective(
     if isinstance(objective, bool) or not 0 <= objective < advantages.shape[-1]:
         raise ValueError(f"objective must lie in [0, {advantages.shape[-1]}), got {objective}")
     of_tokens = jnp.broadcast_to(advantages[..., objective, None], jnp.shape(mask))
-    return ppo(
-        policy_token_logps, behaviour_token_logps, of_tokens, mask, eps_low=eps_low, eps_high=eps_high
-    )
+    return ppo(policy_token_logps, behaviour_token_logps, of_tokens, mask, eps_low=eps_low, eps_high=eps_high)
 
 
 def c_morl_barrier(

@@ -142,8 +142,8 @@ class ModelJudge:
     """Asks a language model a yes-or-no question about a prompt and its answer.
 
     `complete` is any function from text to text: a model of this package, or a server's client. The first yes or no of
-    the reply counts, after "verdict:" if there is one; JudgeError if there is neither. The answer stands in the question
-    as it is, and may try to talk the judge over: ask for what a rule cannot check only.
+    the reply counts, after "verdict:" if there is one; JudgeError if there is neither. The answer stands in the
+    question as it is, and may try to talk the judge over: ask for what a rule cannot check only.
     """
 
     complete: Callable[[str], str]

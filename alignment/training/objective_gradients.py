@@ -99,4 +99,3 @@ def make_gradient(losses: Callable, terms: tuple[objective.Term, ...], name: str
         return (jnp.sum(weights * values), (parts, logged, kept | {MEMORY: weights})), combined
 
     return gradient
-

@@ -38,8 +38,10 @@ def _crraft(rng):
 ROWS = (
     Row(
         "modpo",
-        lambda rng: pair(rng)
-        | {"chosen_margin_rewards": rng.normal(size=(B, 2)), "rejected_margin_rewards": rng.normal(size=(B, 2))},
+        lambda rng: (
+            pair(rng)
+            | {"chosen_margin_rewards": rng.normal(size=(B, 2)), "rejected_margin_rewards": rng.normal(size=(B, 2))}
+        ),
         POLICY,
         # (0.75 - 0.5 * 0.5) / 0.5 = 1
         hand=(
@@ -54,11 +56,13 @@ ROWS = (
     ),
     Row(
         "mah_dpo",
-        lambda rng: pair(rng)
-        | {
-            "objective_ids": np.array([0, 1, 0, 1, 1, 0, 0, 0]),
-            "valid": np.array([True, True, True, True, False, True, True, True]),
-        },
+        lambda rng: (
+            pair(rng)
+            | {
+                "objective_ids": np.array([0, 1, 0, 1, 1, 0, 0, 0]),
+                "valid": np.array([True, True, True, True, False, True, True, True]),
+            }
+        ),
         POLICY,
         # 0.386871 times 0.5 * 3 / 2 and 0.5 * 3
         hand=(

@@ -63,7 +63,13 @@ ROWS = (
         lambda rng: {"weights": rng.dirichlet(np.ones(3)), **_gram(rng)},
         (),
         # a softmax of the influences 2 and 1
-        hand=(({"weights": [0.5, 0.5], "gram": [[2.0, 0.0], [0.0, 1.0]]}, {"eta": 1.0, "mu": 1.0}, [0.731059, 0.268941]),),
+        hand=(
+            (
+                {"weights": [0.5, 0.5], "gram": [[2.0, 0.0], [0.0, 1.0]]},
+                {"eta": 1.0, "mu": 1.0},
+                [0.731059, 0.268941],
+            ),
+        ),
         hyper={"eta": 0.1, "mu": 0.5},
         out_of_range=(("eta", 0.0, "(0, inf)"), ("mu", 0.0, "(0, inf)")),
         per="state",

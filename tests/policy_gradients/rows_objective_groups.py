@@ -92,9 +92,7 @@ ROWS = (
     ),
     Row(
         "c_morl_barrier",
-        lambda rng: _near(
-            rng, objective_rewards=1 + rng.random((B, 3)), mask=token_mask(rng, (B, T)), valid=VALID
-        ),
+        lambda rng: _near(rng, objective_rewards=1 + rng.random((B, 3)), mask=token_mask(rng, (B, T)), valid=VALID),
         ("policy_token_logps",),
         # J is (2, 4): -log(0.1 * 4) / 20
         hand=(
