@@ -37,7 +37,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from alignment.training import checkpoints
-from experiments import finetune
+from experiments import finetune, reinforce
 
 KEYS = ("parameters", "sampler", "trials", "maximize", "minimize", "report", "repeat", "figure", "prune_on")
 SAMPLERS = ("grid", "random", "tpe")
@@ -282,7 +282,9 @@ def main(_) -> None:
         with (workdir / ".lock").open("w") as lock:  # one worker queues the grid
             fcntl.flock(lock, fcntl.LOCK_EX)
             study = open_study(sweep, storage, _HEARTBEAT.value)
-        work(sweep, with_values, finetune.CONFIG.value, workdir, study, _HEARTBEAT.value, finetune.run)
+        config = finetune.CONFIG.value
+        run = reinforce.run if "rollout" in config else finetune.run
+        work(sweep, with_values, config, workdir, study, _HEARTBEAT.value, run)
         print(report(sweep, study, workdir))
         print(f"table   {workdir / 'table.md'}\nfigure  {workdir / 'figure.png'}\ntrials  {workdir / 'trials.jsonl'}")
 

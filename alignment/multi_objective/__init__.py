@@ -45,6 +45,7 @@ from alignment.multi_objective.scalarizations import (
     tchebycheff_running_ideal,
     tchebycheff_scalarization,
 )
+from alignment.multi_objective.search import mean_hypervolume
 from alignment.multi_objective.weights import (
     hv_guided_rewards,
     hv_meta_reward,
@@ -74,6 +75,7 @@ __all__ = [
     "maximum_utility_loss",
     "maxmin_assignments",
     "maxmin_rewards",
+    "mean_hypervolume",
     "mgda_weights",
     "mixed_advantages",
     "mu_multiplier_update",

@@ -71,7 +71,7 @@ def draw_front(
         1, len(pairs), figsize=(5.2 * len(pairs), 4.2), layout="constrained", squeeze=False
     )
     for axis, (i, j) in zip(axes[0], pairs, strict=True):
-        drawn = axis.scatter(points[:, i], points[:, j], c=colour, s=22, cmap="viridis")
+        drawn = axis.scatter(points[:, i], points[:, j], s=22, **({} if colour is None else {"c": colour}))
         axis.scatter(points[best, i], points[best, j], s=90, facecolors="none", edgecolors="tab:red", label="front")
         if len(names) == 2:
             order = np.flatnonzero(best)[np.argsort(points[best, 0])]
