@@ -43,6 +43,7 @@ from alignment.losses.label_noise import (
     lcpo_simpo,
 )
 from alignment.losses.listwise import (
+    cpl_list,
     lipo_lambda,
     lipo_list_mle,
     lipo_pairwise_hinge,
@@ -105,6 +106,7 @@ from alignment.losses.token_level import (
     ld_dpo,
     ld_dpo_logp,
     position_kl,
+    simpo_reg,
     sparse_token_dpo,
     tdpo1,
     tdpo2,
@@ -144,6 +146,7 @@ __all__ = [
     "cgpo_crraft",
     "cpl",
     "cpl_kl",
+    "cpl_list",
     "cpo",
     "discopop",
     "dpo",
@@ -197,6 +200,7 @@ __all__ = [
     "sft",
     "sft_dpo",
     "simpo",
+    "simpo_reg",
     "slic_hf",
     "slic_hf_target",
     "sparse_token_dpo",

@@ -186,6 +186,43 @@ def lipo_pairwise_logistic(
     return _sum_over_pairs(links.logistic(_differences(scores)), labels, valid)
 
 
+def cpl_list(
+    policy_responses_logps: Array,
+    labels: Array,
+    responses_mask: Array,
+    *,
+    alpha: float = 0.1,
+    contrastive_bias: float = 0.5,
+) -> Array:
+    """CPL on a ranked list: mean over pairs with psi_i > psi_j of softplus(lambda A_j - A_i), A = alpha log pi(y|x).
+
+    `cpl` without discount, averaged over all ordered pairs of the list; a list without a pair costs 0.
+
+    Args:
+      policy_responses_logps: log pi(y_i | x), summed over completion tokens. Trained.
+      labels: psi, the scores, of which only the order matters. Held fixed.
+      responses_mask: bool, True on the tokens of each response; a response without a token is not there.
+      alpha: temperature, in (0, inf).
+      contrastive_bias: lambda, in (0, 1].
+
+    Shapes: log-probs and labels `[..., K]`, mask `[..., K, T]`; result float32 `[...]`, in nats.
+
+    Raises:
+      AssertionError: shapes do not agree, log-probs or labels not floating, mask not bool.
+      ValueError: a static hyperparameter out of range.
+
+    Paper: Hejna et al., 2023, arXiv 2310.13639. Their code averages over the pairs of a whole batch of scored segments;
+    here the segments that compare are those of one prompt.
+    """
+    checks.number("contrastive_bias", contrastive_bias, 0.0, 1.0, closed="right")
+    checks.number("alpha", alpha, 0.0)
+    advantages, labels, valid = _scored(
+        policy_responses_logps, jnp.zeros_like(policy_responses_logps), labels, responses_mask, beta=alpha
+    )
+    pairs = jax.nn.softplus(contrastive_bias * advantages[..., None, :] - advantages[..., :, None])
+    return _sum_over_pairs(pairs, labels, valid) / jnp.maximum(_sum_over_pairs(jnp.ones_like(pairs), labels, valid), 1)
+
+
 def lipo_list_mle(
     policy_responses_logps: Array,
     reference_responses_logps: Array,

@@ -172,6 +172,13 @@ def treg_token_rewards(better_token_logps: Array, worse_token_logps: Array) -> A
     return 0.5 * jnp.tanh(0.5 * _stop(better - worse))
 
 
+def _rewarded_sums(side: str, logps: Array, rewards: Array, mask: Array) -> tuple[Array, Array]:
+    """Entry checks, then sum_t log pi(y_t | .) and sum_t rhat_t log pi(y_t | .) of one side, rewards held fixed."""
+    logps, rewards = checks.floats(**{f"policy_{side}_token_logps": logps, f"{side}_token_rewards": rewards})
+    logps = keep(logps, mask)
+    return logps.sum(-1), jnp.sum(_stop(keep(rewards, mask)) * logps, axis=-1)
+
+
 def treg(
     policy_chosen_token_logps: Array,
     policy_rejected_token_logps: Array,
@@ -217,13 +224,62 @@ def treg(
         ("chosen", policy_chosen_token_logps, chosen_token_rewards, chosen_mask),
         ("rejected", policy_rejected_token_logps, rejected_token_rewards, rejected_mask),
     ):
-        logps, rewards = checks.floats(**{f"policy_{name}_token_logps": logps, f"{name}_token_rewards": rewards})
-        logps = keep(logps, mask)
-        sums.append(logps.sum(-1))
-        weighted.append(jnp.sum(_stop(keep(rewards, mask)) * logps, axis=-1))
+        total, regulariser = _rewarded_sums(name, logps, rewards, mask)
+        sums.append(total)
+        weighted.append(regulariser)
     h = margins.log_ratio(*sums, reference_chosen_logps, reference_rejected_logps, beta=1.0)
     pair_weight = _stop(jax.nn.sigmoid(-beta * h))
     return links.logistic(beta * h) - alpha * beta * pair_weight * (weighted[0] + weighted[1])
+
+
+def simpo_reg(
+    policy_chosen_token_logps: Array,
+    policy_rejected_token_logps: Array,
+    chosen_token_rewards: Array,
+    rejected_token_rewards: Array,
+    chosen_mask: Array,
+    rejected_mask: Array,
+    *,
+    beta: float = 2.0,
+    gamma: float = 0.5,
+    alpha: float = 0.25,
+) -> Array:
+    """SimPO with T-REG's regulariser: -log s(m) - alpha * s(-m) * beta * sum_t rhat_t log pi(y_t | .).
+
+    m = beta * (mean log pi(y_w) - mean log pi(y_l)) - gamma is `simpo`'s margin, and its weight s(-m), held fixed,
+    takes the place of DPO's in `treg`. The means divide SimPO's own token gradients by the length of the completion,
+    the regulariser's they do not, so here a token of a long completion can change direction.
+
+    Args:
+      policy_chosen_token_logps, policy_rejected_token_logps: log-prob of each token under the policy. Trained.
+      chosen_token_rewards, rejected_token_rewards: rhat of each token, from `treg_token_rewards`. Held fixed.
+      chosen_mask, rejected_mask: bool, True on completion tokens; nothing is looked at elsewhere.
+      beta: in (0, inf), SimPO's scale.
+      gamma: SimPO's target margin, in [0, inf).
+      alpha: weight of the token rewards, in [0, inf); 0 is `simpo`.
+
+    Shapes: all `[..., T]` (T may differ between the sides), usually `[B, T]`; result float32 `[...]`, in nats.
+
+    Raises:
+      AssertionError: shapes do not agree, an array not floating, masks not bool.
+      ValueError: a static hyperparameter out of range.
+
+    Paper: Zhou et al., 2024, arXiv 2412.02685, SimPO-REG. The authors' code was not available.
+    """
+    checks.number("beta", beta, 0.0)
+    checks.number("gamma", gamma, 0.0, closed="left")
+    checks.number("alpha", alpha, 0.0, closed="left")
+    means, weighted = [], []
+    for name, logps, rewards, mask in (
+        ("chosen", policy_chosen_token_logps, chosen_token_rewards, chosen_mask),
+        ("rejected", policy_rejected_token_logps, rejected_token_rewards, rejected_mask),
+    ):
+        total, regulariser = _rewarded_sums(name, logps, rewards, mask)
+        means.append(total / jnp.maximum(mask.sum(-1), 1))
+        weighted.append(regulariser)
+    checks.same_shape(policy_chosen_token_logps=means[0], policy_rejected_token_logps=means[1])
+    margin = beta * (means[0] - means[1]) - gamma
+    return links.logistic(margin) - alpha * beta * _stop(jax.nn.sigmoid(-margin)) * (weighted[0] + weighted[1])
 
 
 def _token_log_ratios(

@@ -64,6 +64,26 @@ ROWS = (
         **LIPO,
     ),
     Row(
+        "cpl_list",
+        without_reference,
+        POLICY,
+        # advantages -0.5, -1 and -1.5, labelled first, third, second; a third of softplus(-0.25) + log 2 + softplus(1)
+        hand=(
+            (
+                {name: value for name, value in LIST.items() if name != "reference_responses_logps"},
+                {"alpha": 0.5, "contrastive_bias": 0.5},
+                [0.860783],
+            ),
+        ),
+        hyper={"alpha": 0.3, "contrastive_bias": 0.7},
+        out_of_range=(
+            ("alpha", 0.0, "(0, inf)"),
+            ("contrastive_bias", 0.0, "(0, 1]"),
+            ("contrastive_bias", 1.5, "(0, 1]"),
+        ),
+        hidden={name: hidden_responses for name in ("policy_responses_logps", "labels")},
+    ),
+    Row(
         "lipo_list_mle",
         # first of three, log(1 + e^-0.25 + e^-0.75) = 0.811449; then second of two, softplus(-0.5)
         hand=((LIST, {"beta": 0.5}, [1.285526]),),

@@ -59,6 +59,23 @@ def _treg_pinned(inputs, hyper):
     return loss
 
 
+def _simpo_reg_pinned(inputs, hyper):
+    """As for treg, with SimPO's margin."""
+    beta, gamma, alpha = hyper["beta"], hyper["gamma"], hyper["alpha"]
+
+    def parts(c, r, wc, wr, mc, mr):
+        margin = beta * ((c * mc).sum(-1) / mc.sum(-1) - (r * mr).sum(-1) / mr.sum(-1)) - gamma
+        return margin, (wc * c * mc).sum(-1) + (wr * r * mr).sum(-1)
+
+    weight = 1 / (1 + np.exp(parts(*inputs.values())[0]))
+
+    def loss(*arrays):
+        margin, regulariser = parts(*arrays)
+        return np.log1p(np.exp(-margin)) - alpha * beta * weight * regulariser
+
+    return loss
+
+
 def _hidden(*names):
     return {n: hidden_tokens(f"{s}_mask") for s in SIDES for n in (name.format(s) for name in names)}
 
@@ -143,6 +160,29 @@ ROWS = (
         hidden=_hidden("policy_{}_token_logps", "{}_token_rewards"),
         extremes={f"{s}_token_rewards": (-0.5, 0.0, 0.5) for s in SIDES},
         pinned=_treg_pinned,
+    ),
+    Row(
+        "simpo_reg",
+        lambda rng: {k: v for k, v in _treg_inputs(rng).items() if not k.startswith("reference")},
+        TOKEN_POLICY,
+        # means -0.75 and -1.5: margin 2 * 0.75 - 0.5 = 1; softplus(-1) - 0.5 * 2 * s(-1) * 0.3
+        hand=(
+            (
+                {
+                    **TOKENS,
+                    "chosen_token_rewards": [[0.2, 0.1, 9.0]],
+                    "rejected_token_rewards": [[-0.3, 9.0, 0.1]],
+                    **TOKEN_MASKS,
+                },
+                {"beta": 2.0, "gamma": 0.5, "alpha": 0.5},
+                [0.232579],
+            ),
+        ),
+        hyper={"beta": 1.5, "gamma": 0.3, "alpha": 0.5},
+        out_of_range=(NEGATIVE_BETA, ("gamma", -0.1, "[0, inf)"), ("alpha", -0.1, "[0, inf)")),
+        hidden=_hidden("policy_{}_token_logps", "{}_token_rewards"),
+        extremes={f"{s}_token_rewards": (-0.5, 0.0, 0.5) for s in SIDES},
+        pinned=_simpo_reg_pinned,
     ),
     Row(
         "sparse_token_dpo",

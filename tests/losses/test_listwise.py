@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from alignment.losses import (
+    cpl,
+    cpl_list,
     dpo,
     lipo_lambda,
     lipo_list_mle,
@@ -380,3 +382,17 @@ def test_rrhf_without_likelihood_costs_nothing_once_the_means_are_in_order():
     assert value == 0
     np.testing.assert_array_equal(gradient, np.zeros((B, K)))
     assert (rrhf_list((-labels - 2) * lengths, labels, mask, lambda_=0.0) > 0).all()
+
+
+def test_cpl_list_is_the_mean_of_cpl_over_the_ordered_pairs():
+    rng = np.random.default_rng(3)
+    logps, labels = jnp.asarray(rng.normal(size=(B, K)) - 3), jnp.asarray(rng.integers(0, 3, (B, K)).astype(np.float32))
+    got = cpl_list(logps, labels, FULL, alpha=0.4, contrastive_bias=0.6)
+    one = jnp.ones((1,), bool)
+    for b in range(B):
+        pairs = [
+            float(cpl(logps[b, i][None], logps[b, j][None], one, one, alpha=0.4, contrastive_bias=0.6))
+            for i, j in itertools.permutations(range(K), 2)
+            if labels[b, i] > labels[b, j]
+        ]
+        np.testing.assert_allclose(got[b], np.mean(pairs) if pairs else 0.0, rtol=1e-5)

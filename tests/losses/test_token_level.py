@@ -14,6 +14,8 @@ from alignment.losses import (
     ld_dpo,
     ld_dpo_logp,
     position_kl,
+    simpo,
+    simpo_reg,
     sparse_token_dpo,
     tdpo1,
     tdpo2,
@@ -166,6 +168,24 @@ def test_treg_only_reweights_the_token_gradients_of_dpo(alpha):
         factor = np.asarray(new / old)[np.asarray(mask)]
         assert (factor >= 1 - alpha / 2 - 1e-5).all() and (factor <= 1 + alpha / 2 + 1e-5).all()
         assert factor.min() > 0
+
+
+def test_simpo_reg_without_regulariser_is_simpo():
+    lengths = [m.sum(-1) for m in MASKS]
+    got = simpo_reg(*TOKENS[:2], *REWARDS, *MASKS, beta=2.0, gamma=0.5, alpha=0.0)
+    close(got, simpo(*SUMS[:2], *lengths, beta=2.0, gamma=0.5))
+
+
+def test_simpo_reg_adds_the_token_rewards_under_simpos_own_weight():
+    lengths = [m.sum(-1) for m in MASKS]
+    margin = 2.0 * (SUMS[0] / lengths[0] - SUMS[1] / lengths[1]) - 0.5
+    got = gradients(
+        lambda *p: simpo_reg(*p, *REWARDS, *MASKS, beta=2.0, gamma=0.5, alpha=0.5), *TOKENS[:2], argnums=(0, 1)
+    )
+    w = jax.nn.sigmoid(-margin)[:, None]
+    for side, sign in ((0, -1.0), (1, 1.0)):
+        own = sign / lengths[side][:, None]
+        close(got[side], jnp.where(MASKS[side], 2.0 * w * (own - 0.5 * REWARDS[side]), 0))
 
 
 # ----------------------------------------------------------------------------------------------- sparse_token_dpo

@@ -105,7 +105,7 @@ def children():
 
 def test_every_failure_is_counted_and_the_other_results_stand(reward_module):
     completions = [text for name in FAILURES for text in (name, str(len(name)))]
-    with RewardRunner(f"{reward_module}:act", workers=2, time_limit=2.0, on_failure=-2.0) as runner:
+    with RewardRunner(f"{reward_module}:act", workers=2, time_limit=5.0, on_failure=-2.0) as runner:
         result = run(runner, completions)
         again = run(runner, ["1", "slow"])
     expected = [float(text) if text.isdigit() else -2.0 for text in completions]
@@ -198,7 +198,8 @@ def test_workers_killed_between_batches_are_replaced(reward_module):
         pids = {one.process.pid for one in runner._workers}
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        time.sleep(0.1)
+        for pid in pids:  # dead before the batch starts, and left for the runner to find
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         result = run(runner, ["process"] * 8)
         assert result.report.counts == {} and not pids & set(result.rewards.astype(int).tolist())
     assert children() == []
