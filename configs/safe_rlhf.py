@@ -14,5 +14,5 @@ def get_config():
         advantages={"rloo_advantages": {}},
         objective=online.PPO_AND_KL,
     )
-    config.rewards = {"sorting": {}, "cost": {"function": "alignment.rewards.lengths:length_cost"}}
+    config.rewards = {"sorting": {}, "cost": {"weight": -1.0, "function": "alignment.rewards.lengths:length_cost"}}
     return config

@@ -279,9 +279,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         out = {"reward": float(values.mean()), "length": float(np.concatenate(lengths).mean())}
         if several:
             out |= {f"reward_{k}": float(by_objective[..., n].mean()) for n, k in enumerate(config.rewards)}
-            several_rewards.write_points(
-                workdir, list(config.rewards), at, several_rewards.points(by_objective, told)
-            )
+            names, signs = several_rewards.maximised(config)
+            several_rewards.write_points(workdir, names, at, several_rewards.points(signs * by_objective, told))
         return out, lines
 
     # --- restore

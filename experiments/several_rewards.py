@@ -187,9 +187,15 @@ def mean_rewards(
     return np.concatenate(found).astype(np.float64).mean(axis=0)
 
 
+def maximised(config: ConfigDict) -> tuple[list[str], np.ndarray]:
+    """(names of the objectives on the front, their signs): a reward of negative weight is minimised, "-NAME" there."""
+    signs = np.array([-1.0 if (entry or {}).get("weight", 1.0) < 0 else 1.0 for entry in config.rewards.values()])
+    return [f"-{name}" if sign < 0 else name for name, sign in zip(config.rewards, signs, strict=True)], signs
+
+
 class Point(NamedTuple):
     preference: list[float] | None  # that the prompts were told
-    rewards: list[float]  # mean of each objective
+    rewards: list[float]  # mean of each objective, maximised
 
 
 def points(by_objective: np.ndarray, preferences: np.ndarray | None) -> list[Point]:
@@ -217,7 +223,7 @@ def write_points(workdir: Path, names: Sequence[str], at: int, found: Sequence[P
 def front(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Draws WORKDIR/pareto.png; the result's `hypervolume` of the last evaluation, above the reference point."""
     lines = [json.loads(line) for line in (workdir / "pareto.jsonl").read_text().splitlines()]
-    names = list(config.rewards)
+    names, _ = maximised(config)
     values = np.array([[line["rewards"][n] for n in names] for line in lines], np.float64)
     at = np.array([line["iteration"] for line in lines])
     reference = np.asarray(config.evaluation.reference_point or values[at == at[0]].min(axis=0), np.float64)

@@ -77,10 +77,10 @@ def run(config: ConfigDict, runs: Sequence[str], workdir: Path, points: int = 5)
     _, held_out = prompt_sets.load(config, tokenizer)
     if not held_out:
         raise ValueError("config.data.eval_source: a soup is evaluated on held-out prompts, and there are none")
-    names, lines = list(config.rewards), []
+    (names, signs), lines = several_rewards.maximised(config), []
     with runner.RewardRunner(functions, reward_weights, **config.reward_runner.to_dict()) as rewarder:
         for weights, model, params in mixed:
-            means = several_rewards.mean_rewards(config, model, params, tokenizer, held_out, rewarder)
+            means = signs * several_rewards.mean_rewards(config, model, params, tokenizer, held_out, rewarder)
             lines.append({"weights": weights, "rewards": dict(zip(names, means.tolist(), strict=True))})
             shown = ", ".join(f"{name} {mean:.3f}" for name, mean in lines[-1]["rewards"].items())
             say(f"weights {' '.join(f'{w:.2f}' for w in weights)}: {shown}")

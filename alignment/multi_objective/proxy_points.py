@@ -1,9 +1,9 @@
 """The search for proxy points: how much of each reward is best by a metric that is trusted but expensive.
 
 Two ways of Moskovitz et al., 2023, arXiv 2310.04373: fit the metric to what unconstrained runs passed through
-(`joint_proxy_point`), or let Nelder and Mead's simplex move the thresholds of one run that is never reset
-(`nelder_mead` over a function that sets the thresholds, trains until `reached`, and returns the metric; `cached` asks it
-once for thresholds that are nearly the same). The run keeps its weights between questions, so the function changes under
+(`joint_proxy_point`), or let the simplex of Nelder and Mead move the thresholds of one run that is never reset:
+`nelder_mead` over a function that sets the thresholds, trains until `reached`, and returns the metric; `cached` asks it
+once for thresholds that are nearly the same. The run keeps its weights between questions, so the function changes under
 the search, and what is cached goes stale. Plain numpy on the host: these call a function of the user's.
 """
 
@@ -41,7 +41,7 @@ def nelder_mead(
 ) -> Found:
     """Maximises `evaluate` by moving a simplex of N + 1 points: reflect, expand, contract, shrink.
 
-    With f = -metric, the points sorted, c the centre of the best N and x the worst point: reflect r = c + alpha (c - x),
+    With f = -metric, the points sorted, c the centre of the best N and x the worst: reflect r = c + alpha (c - x),
     taken if it is better than the second worst; if it beats the best, expand e = c + gamma (r - c) and take the better
     of the two (the authors' code takes e only if it beats the best point, textbooks compare it with r, as here);
     contract k = c + rho (x - c), taken if better than x; else move all points towards the best by sigma. Ends when the

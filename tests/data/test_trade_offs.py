@@ -66,6 +66,4 @@ def test_what_a_pair_says_of_its_sides_is_checked(fields, message):
 def test_pairs_with_different_numbers_of_margin_rewards_do_not_mix():
     records = [PAIR | {f"{s}_margin_rewards": [0.0] * n for s in ("chosen", "rejected")} for n in (1, 2)]
     with pytest.raises(formats.DataError, match="has 2 entries but"):
-        rows.tokenize(
-            formats.from_records(records, "pairs"), ByteTokenizer(), prompt_length=8, completion_length=8
-        )
+        rows.tokenize(formats.from_records(records, "pairs"), ByteTokenizer(), prompt_length=8, completion_length=8)

@@ -78,6 +78,13 @@ def test_an_evaluation_that_is_repeated_after_a_kill_stands_once(tmp_path):
     assert [line["iteration"] for line in points_of(tmp_path)] == [0, 3]
 
 
+def test_a_reward_of_negative_weight_is_minimised_on_the_front():
+    config = config_of()
+    config.rewards.short.weight = -1.0
+    names, signs = several_rewards.maximised(config)
+    assert names == ["letters", "-short"] and signs.tolist() == [1, -1]
+
+
 def test_the_grid_of_weights_is_the_simplex():
     assert soup.grid(2, 3) == [(1.0, 0.0), (0.5, 0.5), (0.0, 1.0)]
     three = soup.grid(3, 3)
@@ -169,7 +176,9 @@ def test_judges_say_true_or_false_and_nothing_else():
     values = np.float32([[1, 0], [1, 1]])
     got = Rewards(values.sum(1), values, np.zeros(2, bool), RewardReport())
     np.testing.assert_array_equal(several_rewards.verdicts(config, got), values > 0)
-    with pytest.raises(ValueError, match="config.judges.second: gave 0.5 for completion 1; a judge says True or False"):
+    with pytest.raises(
+        ValueError, match=r"config.judges.second: gave 0.5 for completion 1; a judge says True or False"
+    ):
         several_rewards.verdicts(config, dataclasses.replace(got, by_function=np.float32([[1, 0], [1, 0.5]])))
 
 
@@ -190,7 +199,7 @@ def test_fronts_of_different_rewards_are_not_compared(tmp_path):
 
 def test_one_run_without_heads_is_no_soup(runs, tmp_path, monkeypatch):
     tiny_runs.one_device(monkeypatch)
-    with pytest.raises(ValueError, match="--runs: needs two runs or more, or one with config.model.output_heads"):
+    with pytest.raises(ValueError, match=r"--runs: needs two runs or more, or one with config.model.output_heads"):
         soup.run(config_of(), runs[0][:1], tmp_path)
 
 

@@ -32,7 +32,7 @@ def test_modpo_does_not_see_what_is_added_to_the_margin_rewards_of_a_prompt():
 
 
 def test_the_optimum_of_modpo_in_a_table_is_the_closed_form_front():
-    """Bradley-Terry labels of r_1 on all pairs of 5 answers: pi is proportional to ref exp((w r_1 + (1 - w) r_2) / beta)."""
+    """Bradley-Terry labels of r_1 on all pairs of 5 answers: pi goes as ref exp((w r_1 + (1 - w) r_2) / beta)."""
     rng = np.random.default_rng(1)
     r1, r2 = rng.normal(size=(2, 5)).astype(np.float32)
     reference, beta = jnp.log(jnp.asarray(rng.dirichlet(np.ones(5)), jnp.float32)), 1.0
@@ -123,7 +123,10 @@ def test_codpo_where_policy_and_reference_agree_is_log_two_and_the_likelihood():
     np.testing.assert_allclose(got, np.log(2) - 2 * logps[np.arange(B), best] / lengths, rtol=1e-5)
 
 
-def crraft(judged, kl_max=1e9, baselines=np.zeros(B, np.float32), labels=LIST["labels"], behaviour=None):
+NO_BASELINE = np.zeros(B, np.float32)
+
+
+def crraft(judged, kl_max=1e9, baselines=NO_BASELINE, labels=LIST["labels"], behaviour=None):
     behaviour = LIST["reference_responses_logps"] if behaviour is None else behaviour
     return np.asarray(
         losses.cgpo_crraft(

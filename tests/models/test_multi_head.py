@@ -59,7 +59,9 @@ def test_without_noise_every_head_is_the_model_and_mixing_them_does_nothing():
     for weights in ([1, 0, 0], [0.2, 0.3, 0.5]):
         mixed = decoder.unembed(*multi_head.mix_heads(MODEL.config, params, weights), h)
         np.testing.assert_allclose(mixed, MODEL.unembed(plain, h), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(multi_head.wrap(MODEL, 3).unembed(params, h), MODEL.unembed(plain, h), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        multi_head.wrap(MODEL, 3).unembed(params, h), MODEL.unembed(plain, h), rtol=1e-5, atol=1e-7
+    )
 
 
 def test_a_tied_input_embedding_does_not_move_with_the_heads():

@@ -37,7 +37,9 @@ def test_a_return_at_its_threshold_moves_nothing_and_below_it_raises_the_weight(
 def test_a_batch_without_a_row_moves_no_multiplier():
     start = np.float32([[0.3, -0.2], [0.1, 0.0]])
     rewards = np.ones((6, 2), np.float32)
-    np.testing.assert_array_equal(mo.mu_multiplier_update(start, rewards, LENGTHS, ~VALID, thresholds=(9.0, 9.0)), start)
+    np.testing.assert_array_equal(
+        mo.mu_multiplier_update(start, rewards, LENGTHS, ~VALID, thresholds=(9.0, 9.0)), start
+    )
 
 
 def test_momentum_carries_the_last_step_on():

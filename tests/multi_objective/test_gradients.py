@@ -143,4 +143,6 @@ def test_normalised_products_are_those_of_unit_gradients():
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     np.testing.assert_allclose(mo.l2_normalized_gram(gram_of(vectors)), gram_of(unit), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(mo.l2_normalized_gram(jnp.zeros((2, 2))), 0)
-    np.testing.assert_array_equal(mo.loss_normalized_gram(jnp.ones((2, 2)), jnp.array([0.0, 2.0])), [[1, 0.5], [0.5, 0.25]])
+    np.testing.assert_array_equal(
+        mo.loss_normalized_gram(jnp.ones((2, 2)), jnp.array([0.0, 2.0])), [[1, 0.5], [0.5, 0.25]]
+    )

@@ -43,7 +43,9 @@ def test_at_the_ideal_point_the_hard_form_is_zero():
 def test_one_weight_alone_is_that_objective():
     rewards = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
     for k, weights in ((0, (1.0, 0.0)), (1, (0.0, 1.0))):
-        np.testing.assert_array_equal(mo.linear_scalarization(rewards, np.ones(9, bool), weights=weights), rewards[:, k])
+        np.testing.assert_array_equal(
+            mo.linear_scalarization(rewards, np.ones(9, bool), weights=weights), rewards[:, k]
+        )
 
 
 def test_a_direction_of_any_length_orders_completions_alike():

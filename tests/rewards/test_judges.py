@@ -52,7 +52,9 @@ def test_a_model_that_gives_no_verdict_is_an_error(reply):
         judges.ModelJudge(lambda _: reply, "?")("p", "c", {})
 
 
-SCRIPT = "import json, sys; case = json.load(sys.stdin); sys.exit(0 if case['record']['want'] in case['completion'] else {})"
+SCRIPT = (
+    "import json, sys; case = json.load(sys.stdin); sys.exit(0 if case['record']['want'] in case['completion'] else {})"
+)
 
 
 def test_a_program_judges_by_its_exit_code():

@@ -78,8 +78,8 @@ def test_gradient_weights_are_remembered_from_step_to_step():
 
 def test_there_must_be_gradients_to_combine_and_one_batch_to_take_them_on():
     terms = objective.bind({"dpo": {}}, alignment.losses, "objective", SIDES, tiny_steps.COLUMNS)
-    with pytest.raises(ValueError, match="config.training.gradient: combines the gradients of two terms or more"):
+    with pytest.raises(ValueError, match=r"config.training.gradient: combines the gradients of two terms or more"):
         objective_gradients.with_memory(terms, 1)
     terms = objective.bind(TWO, alignment.losses, "objective", SIDES, tiny_steps.COLUMNS)
-    with pytest.raises(ValueError, match="config.training.accumulate: 2 micro-batches"):
+    with pytest.raises(ValueError, match=r"config.training.accumulate: 2 micro-batches"):
         objective_gradients.with_memory(terms, 2)
