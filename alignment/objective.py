@@ -4,7 +4,8 @@ An objective is `{kernel_name: {"weight": 1.0, "side": "chosen", "reduction": "t
 name looked up in `alignment.losses`; metrics are the same without weights, looked up in `alignment.metrics`. `weight`,
 `side` and `reduction` (and `reduction_length` for the reduction `constant`) are the only keys that are not
 hyperparameters, but for `kernel`: an entry may carry a name of its own and say there which kernel it is, so that one
-kernel serves twice.
+kernel serves twice; and for `mask`: a column of `statistics.TOKEN_MASKS` that stands for the kernel's argument `mask`,
+so that it acts on those tokens alone.
 
 In place of a kernel an entry may name its parts: a `margin` of `alignment.losses.margins`, a `link` of
 `alignment.losses.links` and, if wanted, a `weighting` of `alignment.losses.weights`. Any margin goes with any link, and
@@ -25,6 +26,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from alignment import statistics
 from alignment.losses import composition, reductions
@@ -35,10 +37,10 @@ PARTS = {
     "link": "alignment.losses.links",
     "weighting": "alignment.losses.weights",
 }
-BOOLEAN = ("mask", "desirable", "valid", "correct", "demonstration_mask", "satisfied", "judgements")
-BOOLEAN += ("chosen_harmful", "rejected_harmful")
+BOOLEAN = ("mask", "desirable", "valid", "correct", "satisfied", "judgements")
+BOOLEAN += ("chosen_harmful", "rejected_harmful", *statistics.TOKEN_MASKS)
 SIZES = {"objectives": 2}  # of a run that says nothing of them
-RESERVED = ("kernel", *PARTS, "weight", "side", "reduction", "reduction_length")
+RESERVED = ("kernel", *PARTS, "mask", "weight", "side", "reduction", "reduction_length")
 
 
 class Term(NamedTuple):
@@ -91,9 +93,14 @@ def _is_method(x: Any) -> bool:
 
 def _dummy(name: str, sizes: Mapping[str, int]) -> jax.ShapeDtypeStruct:
     """A small stand-in of the shape and type that the vocabulary gives an argument."""
-    batch, responses, time = 2, 3, 4
+    batch, responses, time, draws = 2, 3, 4, 5
     parsed = statistics.parse(name)
-    integer = parsed.statistic == "lengths" or name in ("answers", "strata") or name.endswith("ids")
+    integer = (
+        parsed.statistic == "lengths"
+        or name in ("answers", "strata", "roll_in_lengths", "iterations")
+        or parsed.statistic in ("tokens", "sampled_tokens")
+        or name.endswith("ids")
+    )
     boolean = parsed.statistic in BOOLEAN
     dtype = jnp.bool_ if boolean else jnp.int32 if integer else jnp.float32
     shape: tuple[int, ...] = (batch,)
@@ -101,8 +108,14 @@ def _dummy(name: str, sizes: Mapping[str, int]) -> jax.ShapeDtypeStruct:
         shape += (responses,)
     if name in statistics.PER_OBJECTIVE:
         shape += (sizes["objectives"] - name.endswith("margin_rewards"),)
-    if parsed.statistic in ("mask", *statistics.TOKEN_COLUMNS) or parsed.statistic.startswith("token_"):
+    if parsed.statistic == "elbo_terms":
+        shape += (1,)
+    if parsed.statistic in ("mask", *statistics.TOKEN_COLUMNS) or parsed.statistic.startswith(
+        ("token", "sampled_token")
+    ):
         shape += (time,)
+    if parsed.statistic.startswith("sampled_token"):
+        shape += (draws,)
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
@@ -136,6 +149,12 @@ def _bind_kernel(
         except ValueError as error:
             raise ValueError(f"kernel {name!r}: {error}") from None
     arguments = tuple(statistics.on_side(p, side) for p in parameters)
+    if tokens := settings.get("mask", ""):
+        if tokens not in statistics.TOKEN_MASKS:
+            raise ValueError(f"{where}.mask: {tokens!r} is not one of {', '.join(statistics.TOKEN_MASKS)}")
+        if "mask" not in arguments:
+            raise ValueError(f"{where}.mask: the kernel takes no mask; it takes {', '.join(arguments)}")
+        arguments = tuple(tokens if a == "mask" else a for a in arguments)
     for argument in arguments:
         statistics.check_available(argument, sides, columns, name)
 
@@ -164,7 +183,7 @@ def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, side
         return term
     reduction = _reduction(where, settings)
     masks = [a for a in arguments if statistics.parse(a).statistic == "mask"]
-    masks += [a for a in arguments if a == "demonstration_mask"]  # alone, it says which tokens a term is of
+    masks += [a for a in arguments if a in statistics.TOKEN_MASKS]  # alone, it says which tokens a term is of
     if masks:
         return term._replace(reduction=reduction, mask=masks[0])
     read = [side] if side else sorted({statistics.parse(a).side for a in arguments} - {""}) or [""]
@@ -245,6 +264,28 @@ def bind_estimators(
     return tuple(bound)
 
 
+def with_num_prompts(
+    spec: Mapping[str, Mapping[str, Any]], namespace: ModuleType, kind: str, num_prompts: int
+) -> dict[str, dict[str, Any]]:
+    """The entries of a section, `num_prompts` filled in where a kernel remembers prompts and the entry does not say.
+
+    ValueError for an entry that says less: prompts without a place in the memory would have no estimate.
+    """
+    filled = {name: dict(settings or {}) for name, settings in spec.items()}
+    for name, settings in filled.items():
+        known_as = settings.get("kernel", name)
+        kernel = _lookup(known_as, namespace, f"config.{kind}.{known_as}")
+        kernel = kernel.loss if _is_method(kernel) else kernel
+        if "num_prompts" not in statistics.hyperparameters_of(kernel):
+            continue
+        if settings.setdefault("num_prompts", num_prompts) < num_prompts:
+            raise ValueError(
+                f"config.{kind}.{name}.num_prompts: {settings['num_prompts']} places for prompts numbered up to "
+                f"{num_prompts - 1}"
+            )
+    return filled
+
+
 def columns_of(estimators: Iterable[Estimator]) -> list[str]:
     """The columns that an array-giving estimator adds; those that give a dictionary name their columns there."""
     return [column for estimator in estimators for column in estimator.gives]
@@ -286,6 +327,56 @@ def check_accumulation(terms: Iterable[Term], accumulate: int) -> None:
                 f"config.training.accumulate: {accumulate} micro-batches would change {term.name!r}, whose loss "
                 "compares the examples of the whole batch; set it to 1"
             )
+
+
+def _any_rollouts(estimators: Iterable[Estimator], seed: int) -> dict[str, jax.Array]:
+    """Columns that estimators read, drawn at random: eight groups of one completion each."""
+    rng = np.random.default_rng(seed)
+    batch = {"mask": jnp.ones((8, 1, 4), bool), "valid": jnp.ones((8, 1), bool)}
+    for name in names_of([e.term for e in estimators]):
+        parsed = statistics.parse(name)
+        statistic = "token_logps" if parsed.statistic == "logps" else parsed.statistic
+        column = f"{parsed.whose}_{statistic}" if parsed.whose in statistics.WHOSE else statistic
+        if name == "state" or column in batch:
+            continue
+        dummy = _dummy(name, SIZES)
+        shape = (8, 1, 4) if parsed.statistic == "logps" or dummy.shape[-1] == 4 else (8, 1)
+        if column.endswith("ids"):  # a memory has a place for prompt 0 at least
+            drawn = np.arange(8)[:, None] * (column == "group_ids")
+        elif jnp.issubdtype(dummy.dtype, jnp.floating):
+            drawn = rng.normal(size=shape)
+        else:
+            drawn = rng.integers(0, 2, shape)
+        batch[column] = jnp.asarray(drawn, dummy.dtype)
+    return batch
+
+
+def check_groups(estimators: Iterable[Estimator], terms: Iterable[Term], group_size: int) -> None:
+    """ValueError for methods that compare the completions of a prompt, where each prompt has only one.
+
+    Whether the estimators give such a completion an advantage is found out by asking them: `rloo_advantages` does.
+    """
+    if group_size > 1:
+        return
+    for term in terms:
+        if any(a == "group_ids" or statistics.parse(a).side == "responses" for a in term.arguments):
+            raise ValueError(
+                f"config.rollout.group_size: 1, but {term.name!r} of config.objective compares the completions of a "
+                "prompt; set it to at least 2"
+            )
+    comparing = [e.term.name for e in estimators if "group_ids" in e.term.arguments]
+    if not comparing:
+        return
+    for seed in range(3):
+        states = initial_states([e.term for e in estimators])
+        batch = _any_rollouts(estimators, seed)
+        given, _ = estimate(estimators, states, batch, batch)
+        if any(jnp.any(values != 0) for name, values in given.items() if name.endswith("advantages")):
+            return
+    raise ValueError(
+        "config.rollout.group_size: 1, at which every advantage is 0, for the completions of a prompt are compared "
+        f"({', '.join(comparing)}); set it to at least 2"
+    )
 
 
 def names_of(terms: Iterable[Term]) -> list[str]:

@@ -13,15 +13,22 @@ A kernel (a loss or a metric) asks for what it needs by the names of its argumen
               `token_collision_probs` [B, T]  sum over the vocabulary of p_v^2: how likely two draws agree
               `token_kls`           [B, T]  KL(policy || reference) over the whole vocabulary, in nats
               `token_forward_kls`   [B, T]  KL(reference || policy) over the whole vocabulary, in nats
-              or a name of `FULL_VOCABULARY` below, [B, T]; the last three kinds belong to `policy` only
+              `sampled_token_logps` [B, T, K] log-probability of the tokens `sampled_tokens`, see below
+              or a name of `FULL_VOCABULARY` below, [B, T]; the last four kinds belong to `policy` only
+              `elbo_terms`          [B, 1]  of a masked diffusion model, in place of a log-prob: a term of the bound of
+                                    the likelihood, from the one masking of the row (`mdlm_elbo_terms`); of `behaviour`
+                                    and of frozen models too
 
 * something known from the batch, `[SIDE_]mask` [B, T] bool, `[SIDE_]lengths` [B] int32;
+* `[SIDE_]tokens` [B, T] int32, the completion's own; `[SIDE_]sampled_tokens` [B, T, K] int32, K others that the policy
+  drew at each place of it, anew at every step: how many, and at which temperature, is the run's to say (`Draws`);
 * `[SIDE_]rewards` [B] float32: the scalar head of the trained model at the last completion token; without a side, when
   the data set has a column `rewards`, that column;
 * `[SIDE_]token_scores` [B, T] float32: the same head at every completion token, read from the hidden state of the token
   itself (not of the one before, which predicts it);
 * `token_values` [B, T] float32: the same head at the position that predicts the token, the value before it is known;
-  `behaviour_token_values` is what it said when the completion was sampled;
+  `behaviour_token_values` is what it said when the completion was sampled; `prompt_values` [B] is the first of them,
+  read at the last token of the prompt;
 * `[SIDE_]token_rewards` [B, T] float32, and the other columns of `TOKEN_COLUMNS`: constants per completion token, from
   the data or from the run;
 * a label of the data set under its own name (`LABELS`);
@@ -51,18 +58,20 @@ from jax import lax
 
 from alignment import vocabulary_walk
 from alignment.models import heads, multi_head
+from alignment.policy_gradients.masked_diffusion import mdlm_elbo_terms
 from alignment.vocabulary_walk import FULL_VOCABULARY, WITH_REFERENCE, pairwise_names, token_statistics
 
 Array = jax.Array
 
 WHOSE = ("policy", "reference", "teacher", "behaviour")
 SIDES = ("chosen", "rejected", "responses", "forget", "retain", "gold", "mismatched")
-ONE_MODEL = ("logps", *vocabulary_walk.ONE_MODEL)
+ONE_MODEL = ("logps", "elbo_terms", *vocabulary_walk.ONE_MODEL)
 PER_LIST = ("labels", "judgements")  # [B, K], of the responses of a list
 PER_OBJECTIVE = ("objective_rewards", "objective_advantages", "preference_weights")  # [B, K] as well
 PER_OBJECTIVE += ("chosen_margin_rewards", "rejected_margin_rewards")
+OF_TOKEN_LOGPS = ("logps", "elbo_terms")  # what is made of the log-probs of the tokens
 EACH = ("each completion",)  # as the sides of data whose completions are examples of their own
-HEAD = ("rewards", "token_scores", "token_values")
+HEAD = ("rewards", "token_scores", "token_values", "prompt_values")
 TOKEN_COLUMNS = {
     "token_rewards": "reward of each token",
     "token_advantages": "advantage of each token",
@@ -70,8 +79,11 @@ TOKEN_COLUMNS = {
     "demonstration_mask": "bool, True on tokens that were given and not sampled",
     "token_log_denominators": "logarithm of what the likelihood gradient of each token is divided by",
     "token_stabilisation": "what masks or scales the gradient of each token",
+    "trained_mask": "bool, True on tokens that a loss acts on, where those are not all of the completion",
+    "span_labels": "1 on tokens that a critique praises, -1 on those that it blames, 0 elsewhere",
 }
-FROM_BATCH = ("mask", "lengths", *TOKEN_COLUMNS)
+TOKEN_MASKS = ("demonstration_mask", "trained_mask")  # the columns of TOKEN_COLUMNS that may stand for `mask`
+FROM_BATCH = ("mask", "lengths", "tokens", "sampled_tokens", *TOKEN_COLUMNS)
 LABELS = {
     "labels": "[B, K] graded label of each response of a list, best first",
     "margins": "[B] by how much the chosen completion is preferred",
@@ -89,8 +101,11 @@ LABELS = {
     "global_advantages": "[B] advantage of the completion's group among all groups",
     "blend_weights": "[B] weight of the local against the global advantage",
     "reference_values": "[B] what a frozen value function expects of the prompt",
+    "roll_in_lengths": "[B] int32, tokens that the completion begins with and another policy wrote",
+    "coins": "[B] uniform numbers in [0, 1) that decided how the completion was sampled",
+    "iterations": "[B] int32, number of the iteration, from 0, that the completion was sampled in",
     "ids": "[B] int32, number of the example in the data set",
-    "objective_rewards": "[B, K] reward of the completion under each objective (each entry of config.rewards)",
+    "objective_rewards": "[B, K] reward of the completion under each objective: the entries of config.rewards by name",
     "objective_advantages": "[B, K] advantage of the completion under each objective",
     "preference_weights": "[B, K] the preference that the prompt was extended with",
     "baseline_rewards": "[B] reward of the baseline answer to the completion's prompt",
@@ -104,6 +119,9 @@ LABELS = {
     "chosen_harmful": "[B] bool, whether the chosen completion is harmful by itself",
     "rejected_harmful": "[B] bool, whether the rejected completion is harmful by itself",
     "desirable": "[B] bool, whether the completion is a wanted one",
+    "drifts": "[B] how far the policy has moved since the last completion of the prompt was sampled; 0 for the first",
+    "sampling_weights": "[B] how readily the completion is drawn when a rollout is resampled for training",
+    "times": "[B] share of the response that is hidden from a masked diffusion model, in expectation",
     "valid": "[B] bool, False for rows that only pad the batch; every batch has it",
 }
 
@@ -114,6 +132,13 @@ class Name(NamedTuple):
     whose: str
     side: str
     statistic: str
+
+
+class Draws(NamedTuple):
+    """How `sampled_tokens` are drawn: so many at each place, from softmax(logits / temperature)."""
+
+    count: int
+    temperature: float
 
 
 class Needs(NamedTuple):
@@ -132,8 +157,8 @@ class Needs(NamedTuple):
 
 def _statistics_of(whose: str) -> tuple[str, ...]:
     if whose == "policy":
-        return ONE_MODEL + WITH_REFERENCE + tuple(FULL_VOCABULARY)
-    return ("logps", "token_logps", "token_values") if whose == "behaviour" else ONE_MODEL
+        return (*ONE_MODEL, *WITH_REFERENCE, *FULL_VOCABULARY, "sampled_token_logps")
+    return ("logps", "token_logps", "elbo_terms", "token_values") if whose == "behaviour" else ONE_MODEL
 
 
 def known_names() -> list[str]:
@@ -191,13 +216,15 @@ def needs_of(names: Iterable[str]) -> Needs:
     frozen: dict[str, set[str]] = {}
     head: set[str] = set()
     for parsed in map(parse, names):
-        statistic = "token_logps" if parsed.statistic == "logps" else parsed.statistic
+        statistic = "token_logps" if parsed.statistic in OF_TOKEN_LOGPS else parsed.statistic
         if parsed.whose == "policy":
             policy.add(statistic)
         elif parsed.whose in ("reference", "teacher"):
             frozen.setdefault(parsed.whose, set()).add(statistic)
         elif parsed.whose == "head":
-            head.add(statistic)
+            head.add("token_values" if statistic == "prompt_values" else statistic)
+        elif parsed.statistic == "sampled_tokens":
+            policy.add("sampled_token_logps")
     return Needs(frozenset(policy), {k: frozenset(v) for k, v in frozen.items()}, frozenset(head))
 
 
@@ -230,11 +257,14 @@ def compute(
     *,
     chunk_size: int | None = None,
     temperature: float = 1.0,
+    draws: Draws | None = None,
 ) -> dict[str, Array]:
     """Every statistic of `needs` on a batch: {"policy_token_logps": [B, S, T], ..., "rewards": [B, S]}, side by side.
 
     `frozen` maps "reference" (and "teacher") to (model, params). Stored log-probs in the batch
-    ("reference_token_logps" [B, S, T]) take the place of a forward pass of that model.
+    ("reference_token_logps" [B, S, T]) take the place of a forward pass of that model. A batch with `support`
+    (`token_sets`, [B, S, T, words]) says which tokens could be drawn at each place: the policy's statistics are then
+    those of its distribution restricted to them.
     """
     out: dict[str, Array] = {}
     score = functools.partial(
@@ -258,18 +288,36 @@ def compute(
     if pairwise and reference[0] is None:
         other, other_params = frozen["reference"]
         reference = (completion_hidden(other, other_params, batch)[1], other.head(other_params))
-    if needs.policy:
-        policy = (completions, model.head(params))
-        if multi_head.NAME in params:  # every row is scored by the head of its objective
-            policy = multi_head.routed(params, completions, batch["objective_ids"], model.config.dtype)
+    policy = (completions, model.head(params))
+    if needs.policy and multi_head.NAME in params:  # every row is scored by the head of its objective
+        policy = multi_head.routed(params, completions, batch["objective_ids"], model.config.dtype)
+    if "sampled_token_logps" in needs.policy:
+        if draws is None:
+            raise ValueError(
+                "sampled tokens are asked for, and this run draws none (config.draws of a fine-tuning run)"
+            )
+        # A number per row, and not per batch, so that micro-batches draw what the whole would have drawn.
+        seeds = batch.get("seeds", batch["ids"])
+        uniforms = jax.vmap(
+            lambda seed: jax.random.uniform(jax.random.key(seed), (*batch["mask"].shape[1:], draws.count))
+        )(seeds)
+        out["sampled_tokens"], out["policy_sampled_token_logps"] = vocabulary_walk.sampled_statistics(
+            *policy, uniforms, batch["mask"], draw_temperature=draws.temperature,
+            chunk_size=chunk_size, logit_softcap=model.config.logit_softcap, temperature=temperature,
+        )  # fmt: skip
+    if of_places := sorted(needs.policy - {"sampled_token_logps"}):
         scored = score(
-            sorted(needs.policy),
+            of_places,
             *policy,
             reference_hidden=reference[0],
             reference_head=reference[1],
             logit_softcap=model.config.logit_softcap,
+            support=batch.get("support"),
         )
         out |= {f"policy_{n}": v for n, v in scored.items()}
+    if needs.head and heads.VALUE_MODEL in params:  # the heads are those of a network of their own
+        params = heads.value_params(params)
+        hidden, completions = completion_hidden(model, params, batch)
     if "rewards" in needs.head:
         out["rewards"] = heads.rewards(params, hidden, batch["last_index"])[..., 0]
     if "token_values" in needs.head:
@@ -300,16 +348,25 @@ def deliver(name: str, sides: tuple[str, ...], computed: Mapping[str, Array], ba
         return x if parsed.side == "responses" else x[:, sides.index(parsed.side)]
 
     if parsed.whose == "head":
+        if parsed.statistic == "prompt_values":
+            return side(computed["token_values"])[..., 0]
         return side(computed[parsed.statistic])
     if parsed.statistic in TOKEN_COLUMNS:
         column = side(batch[parsed.statistic])
         return jnp.where(side(batch["mask"]), column, jnp.zeros((), column.dtype))
+    if parsed.statistic == "sampled_tokens":
+        return side(computed["sampled_tokens"])
+    if parsed.statistic == "tokens":
+        return side(batch["targets"])
     if parsed.whose == "batch":
         mask = side(batch["mask"])
         return mask if parsed.statistic == "mask" else mask.sum(axis=-1, dtype=jnp.int32)
-    statistic = "token_logps" if parsed.statistic == "logps" else parsed.statistic
+    statistic = "token_logps" if parsed.statistic in OF_TOKEN_LOGPS else parsed.statistic
     key = f"{parsed.whose}_{statistic}"
     values = side(computed[key] if key in computed else batch[key])
+    if parsed.statistic == "elbo_terms":
+        mask, times = side(batch["mask"]), side(batch["times"])
+        return mdlm_elbo_terms(values[..., None, :], mask[..., None, :], times[..., None])
     return values.sum(axis=-1) if parsed.statistic == "logps" else values
 
 
@@ -325,6 +382,8 @@ def check_available(name: str, sides: tuple[str, ...], columns: Iterable[str], k
             there = ", ".join(columns) or "none"
             raise ValueError(f"kernel {kernel!r} needs the column {name!r}; the data set has: {there}")
         return
+    if parsed.statistic == "elbo_terms" and "times" not in columns:
+        raise ValueError(f"kernel {kernel!r} needs {name!r}, which experiments.diffusion alone gives: no masking here")
     stored = "behaviour_token_values" if parsed.statistic == "token_values" else "behaviour_token_logps"
     if parsed.whose == "behaviour" and stored not in columns:
         what = "values" if parsed.statistic == "token_values" else "log-probs"

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from alignment import token_sets
+
 Array = jax.Array
 
 ONE_MODEL = ("token_logps", "token_entropies", "token_collision_probs")
@@ -71,6 +73,11 @@ def default_chunk(positions: int, vocabulary: int) -> int:
     return min(vocabulary, max(512, 2**23 // max(positions, 1) // 128 * 128))
 
 
+def _allowed(fresh: Array, ids: Array, support: Array | None) -> Array:
+    """`fresh` [chunk], or [N, chunk] where each position has a set of tokens of its own."""
+    return fresh if support is None else fresh & token_sets.contains(support, ids)
+
+
 def _bounds(plan: _Plan, vocabulary: int, index: Array) -> tuple[Array, Array]:
     # The last chunk is moved back to fit; what it then shares with its predecessor is not `fresh`: not counted twice.
     start = jnp.minimum(index * plan.chunk, vocabulary - plan.chunk)
@@ -89,7 +96,7 @@ def _logits(hidden: Array, head: Array, start: Array, fresh: Array, plan: _Plan)
     return jnp.where(fresh, raw / plan.temperature, _NEVER), slope / plan.temperature
 
 
-def _softmax_sums(hidden, head, reference_hidden, reference_head, targets, plan: _Plan):
+def _softmax_sums(hidden, head, reference_hidden, reference_head, targets, support, plan: _Plan):
     """One walk: running maximum, normaliser and the expectations that entropy and both divergences are made of."""
     n, vocabulary = hidden.shape[0], head.shape[0]
     zero = jnp.zeros(n, jnp.float32)
@@ -99,7 +106,8 @@ def _softmax_sums(hidden, head, reference_hidden, reference_head, targets, plan:
         top, total, centred, squares, target, ref = carry
         start, ids = _bounds(plan, vocabulary, index)
         fresh = ids >= index * plan.chunk
-        z, _ = _logits(hidden, head, start, fresh, plan)
+        allowed = _allowed(fresh, ids, support)
+        z, _ = _logits(hidden, head, start, allowed, plan)
         hit = (targets >= index * plan.chunk) & (targets < (index + 1) * plan.chunk)
         at = jnp.clip(targets - start, 0, plan.chunk - 1)[:, None]
         target = target + jnp.where(hit, jnp.take_along_axis(z, at, axis=1)[:, 0], 0.0)
@@ -118,7 +126,7 @@ def _softmax_sums(hidden, head, reference_hidden, reference_head, targets, plan:
             r_shrink = jnp.exp(r_top - new_r_top)
             r_e = jnp.exp(r - new_r_top[:, None])
             # Expectations of the difference of logits, not of the logits: near policy == reference nothing cancels.
-            gap = jnp.where(fresh, z - r, 0.0)
+            gap = jnp.where(allowed, z - r, 0.0)
             p_gap = p_gap * shrink + (e * gap).sum(axis=1)
             q_gap = q_gap * r_shrink + (r_e * gap).sum(axis=1)
             ref = (new_r_top, r_total * r_shrink + r_e.sum(axis=1), p_gap, q_gap)
@@ -168,23 +176,23 @@ def _hook_sums(hidden, head, reference_hidden, reference_head, lse, r_lse, targe
     }
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _walk(hidden, head, reference_hidden, reference_head, targets, plan: _Plan):
-    return _walk_forward(hidden, head, reference_hidden, reference_head, targets, plan)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
+def _walk(hidden, head, reference_hidden, reference_head, targets, support, plan: _Plan):
+    return _walk_forward(hidden, head, reference_hidden, reference_head, targets, support, plan)[0]
 
 
-def _walk_forward(hidden, head, reference_hidden, reference_head, targets, plan: _Plan):
-    out, lse, r_lse = _softmax_sums(hidden, head, reference_hidden, reference_head, targets, plan)
+def _walk_forward(hidden, head, reference_hidden, reference_head, targets, support, plan: _Plan):
+    out, lse, r_lse = _softmax_sums(hidden, head, reference_hidden, reference_head, targets, support, plan)
     slopes = {}
     if plan.hooks:
         sums, slopes = _hook_sums(hidden, head, reference_hidden, reference_head, lse, r_lse, out["token_logps"], plan)
         out |= sums
-    residuals = (hidden, head, reference_hidden, reference_head, targets, lse, r_lse, out, slopes)
+    residuals = (hidden, head, reference_hidden, reference_head, targets, support, lse, r_lse, out, slopes)
     return {name: out[name] for name in plan.names}, residuals
 
 
 def _walk_backward(plan: _Plan, residuals, cotangents):
-    hidden, head, reference_hidden, reference_head, targets, lse, r_lse, out, slopes = residuals
+    hidden, head, reference_hidden, reference_head, targets, support, lse, r_lse, out, slopes = residuals
     g = {name: c.astype(jnp.float32)[:, None] for name, c in cotangents.items()}
     vocabulary = head.shape[0]
 
@@ -192,7 +200,8 @@ def _walk_backward(plan: _Plan, residuals, cotangents):
         d_hidden, d_head = carry
         start, ids = _bounds(plan, vocabulary, index)
         fresh = ids >= index * plan.chunk
-        z, raw_slope = _logits(hidden, head, start, fresh, plan)
+        allowed = _allowed(fresh, ids, support)
+        z, raw_slope = _logits(hidden, head, start, allowed, plan)
         logp = z - lse[:, None]
         p = jnp.exp(logp)
         # d/dz of each statistic, times its cotangent; `along` is everything that has the form p_v * (...).
@@ -215,7 +224,7 @@ def _walk_backward(plan: _Plan, residuals, cotangents):
                 _, slope = _hook(name, logp, logq, out["token_logps"], fresh)
                 along -= g[name] * slopes[name][:, None]
                 other += g[name] * slope
-        dz = jnp.where(fresh, (p * along + other) * raw_slope, 0.0).astype(hidden.dtype)
+        dz = jnp.where(allowed, (p * along + other) * raw_slope, 0.0).astype(hidden.dtype)
         rows = lax.dynamic_slice_in_dim(head, start, plan.chunk)
         d_hidden += lax.dot_general(dz, rows, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
         d_rows = lax.dot_general(dz, hidden, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
@@ -226,10 +235,121 @@ def _walk_backward(plan: _Plan, residuals, cotangents):
     (d_hidden, d_head), _ = lax.scan(body, init, jnp.arange(-(-vocabulary // plan.chunk)))
     frozen = None if reference_hidden is None else jnp.zeros_like(reference_hidden)
     frozen_head = None if reference_head is None else jnp.zeros_like(reference_head)
-    return d_hidden.astype(hidden.dtype), d_head.astype(head.dtype), frozen, frozen_head, None
+    return d_hidden.astype(hidden.dtype), d_head.astype(head.dtype), frozen, frozen_head, None, None
 
 
 _walk.defvjp(_walk_forward, _walk_backward)
+
+
+# --- tokens drawn from the distributions ------------------------------------------------------------------------------
+
+
+def _normalisers(hidden: Array, head: Array, plan: _Plan) -> Array:
+    return _softmax_sums(hidden, head, None, None, jnp.zeros(hidden.shape[0], jnp.int32), None, plan)[1]
+
+
+def _draw(hidden: Array, head: Array, uniforms: Array, plan: _Plan) -> Array:
+    """Inversion of the running mass: the number of tokens whose mass, with all before them, stays below the number."""
+    lse, vocabulary = _normalisers(hidden, head, plan), head.shape[0]
+
+    def body(carry, index):
+        mass, drawn = carry
+        start, ids = _bounds(plan, vocabulary, index)
+        fresh = ids >= index * plan.chunk
+        z, _ = _logits(hidden, head, start, fresh, plan)
+        running = mass[:, None] + jnp.cumsum(jnp.exp(z - lse[:, None]), axis=1)
+        passed = jax.vmap(functools.partial(jnp.searchsorted, side="right"))(running, uniforms)
+        # What a chunk shares with its predecessor stands first in it, without mass, and is not counted again.
+        stale = plan.chunk - fresh.sum()
+        return (running[:, -1], drawn + jnp.maximum(passed - stale, 0)), None
+
+    init = (jnp.zeros_like(lse), jnp.zeros(uniforms.shape, jnp.int32))
+    (_, drawn), _ = lax.scan(body, init, jnp.arange(-(-vocabulary // plan.chunk)))
+    return jnp.minimum(drawn, vocabulary - 1)  # the masses can add up to a little less than 1
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _logps_of(hidden, head, drawn, plan: _Plan):
+    return _logps_of_forward(hidden, head, drawn, plan)[0]
+
+
+def _logps_of_forward(hidden, head, drawn, plan: _Plan):
+    lse = _normalisers(hidden, head, plan)
+
+    def body(logits, index):
+        start, ids = _bounds(plan, head.shape[0], index)
+        z, _ = _logits(hidden, head, start, ids >= index * plan.chunk, plan)
+        hit = drawn // plan.chunk == index
+        picked = jnp.take_along_axis(z, jnp.clip(drawn - start, 0, plan.chunk - 1), axis=1)
+        return logits + jnp.where(hit, picked, 0.0), None
+
+    zeros = jnp.zeros(drawn.shape, jnp.float32)
+    logits, _ = lax.scan(body, zeros, jnp.arange(-(-head.shape[0] // plan.chunk)))
+    return logits - lse[:, None], (hidden, head, drawn, lse)
+
+
+def _logps_of_backward(plan: _Plan, residuals, cotangent):
+    hidden, head, drawn, lse = residuals
+    total = cotangent.sum(axis=1, keepdims=True)
+    rows = jnp.arange(hidden.shape[0])[:, None]
+
+    def body(carry, index):
+        d_hidden, d_head = carry
+        start, ids = _bounds(plan, head.shape[0], index)
+        fresh = ids >= index * plan.chunk
+        z, slope = _logits(hidden, head, start, fresh, plan)
+        hit = jnp.where(drawn // plan.chunk == index, cotangent, 0.0)
+        own = jnp.zeros_like(z).at[rows, jnp.clip(drawn - start, 0, plan.chunk - 1)].add(hit)
+        dz = jnp.where(fresh, (own - jnp.exp(z - lse[:, None]) * total) * slope, 0.0).astype(hidden.dtype)
+        piece = lax.dynamic_slice_in_dim(head, start, plan.chunk)
+        d_hidden += lax.dot_general(dz, piece, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+        d_rows = lax.dot_general(dz, hidden, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+        d_rows += lax.dynamic_slice_in_dim(d_head, start, plan.chunk)
+        return (d_hidden, lax.dynamic_update_slice_in_dim(d_head, d_rows, start, 0)), None
+
+    init = (jnp.zeros(hidden.shape, jnp.float32), jnp.zeros(head.shape, jnp.float32))
+    (d_hidden, d_head), _ = lax.scan(body, init, jnp.arange(-(-head.shape[0] // plan.chunk)))
+    return d_hidden.astype(hidden.dtype), d_head.astype(head.dtype), None
+
+
+_logps_of.defvjp(_logps_of_forward, _logps_of_backward)
+
+
+def sampled_statistics(
+    hidden: Array,
+    head: Array,
+    uniforms: Array,
+    mask: Array,
+    *,
+    draw_temperature: float = 1.0,
+    chunk_size: int | None = None,
+    logit_softcap: float | None = None,
+    temperature: float = 1.0,
+) -> tuple[Array, Array]:
+    """K tokens drawn at each position from softmax(logits / draw_temperature), and their log-probs at `temperature`.
+
+    Shapes: hidden [..., D], head [V, D], mask bool [...], uniforms in [0, 1) [..., K]. Returns (tokens int32 [..., K],
+    log-probs float32 [..., K]), 0 behind the mask. The draw is not differentiated; the log-probs are, with respect to
+    hidden and head. A token is the place where the running mass of the vocabulary passes its uniform number, so that
+    one walk serves all K: memory is O(positions * (chunk + K)). Float32 sums put tokens of a mass below about 1e-7 out
+    of reach. ValueError for a temperature that is not above 0.
+    """
+    for name, value in (("draw_temperature", draw_temperature), ("temperature", temperature)):
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, got {value}")
+    kept = jnp.where(mask[..., None], hidden, 0).reshape(-1, hidden.shape[-1])
+    chunk = min(chunk_size or default_chunk(kept.shape[0], head.shape[0]), head.shape[0])
+    plan = _Plan((), chunk, logit_softcap, temperature)
+    numbers = uniforms.reshape(-1, uniforms.shape[-1])
+    drawn = _draw(
+        lax.stop_gradient(kept), lax.stop_gradient(head), numbers, plan._replace(temperature=draw_temperature)
+    )
+    logps = _logps_of(kept, head, drawn, plan)
+    shape, inside = uniforms.shape, mask[..., None]
+    return jnp.where(inside, drawn.reshape(shape), 0), jnp.where(inside, logps.reshape(shape), 0.0)
+
+
+# --- the statistics by name -------------------------------------------------------------------------------------------
 
 
 def token_statistics(
@@ -240,6 +360,7 @@ def token_statistics(
     mask: Array | None = None,
     reference_hidden: Array | None = None,
     reference_head: Array | None = None,
+    support: Array | None = None,
     *,
     chunk_size: int | None = None,
     logit_softcap: float | None = None,
@@ -250,6 +371,10 @@ def token_statistics(
     Shapes: hidden [..., D], head [V, D], targets int [...] and mask bool [...]; the same of the reference where a
     statistic compares with it (its vocabulary must be the same; its width may differ). Returns {name: float32 [...]},
     zero behind the mask. Differentiable with respect to hidden and head; the reference is held fixed.
+
+    With `support`, uint32 [..., ceil(V / 32)] (`token_sets`), the distribution is the policy's restricted to a set of
+    tokens at each position and renormalised; what is outside has no probability and no gradient. The reference stays
+    whole, so that of the statistics that compare with it only KL(policy || reference) is finite, and allowed.
 
     Memory: O(positions * chunk) beside inputs and gradients, whatever the vocabulary. ValueError for unknown names, a
     missing reference, vocabularies that differ, or a temperature that is not above 0.
@@ -265,6 +390,12 @@ def token_statistics(
     if not names:
         return {}
     pairwise = bool(set(names) & pairwise_names())
+    if support is not None and (infinite := sorted(set(names) & (pairwise_names() - {"token_kls"}))):
+        raise ValueError(f"{', '.join(infinite)} of a policy restricted to a set of tokens: not finite")
+    if support is not None and support.shape != (*targets.shape, token_sets.words(head.shape[0])):
+        raise ValueError(
+            f"support must have shape {(*targets.shape, token_sets.words(head.shape[0]))}, got {support.shape}"
+        )
     if pairwise and (reference_hidden is None or reference_head is None):
         raise ValueError(f"{', '.join(n for n in names if n in pairwise_names())} need a reference model")
     if pairwise and reference_head.shape[0] != head.shape[0]:
@@ -284,6 +415,7 @@ def token_statistics(
         reference = (lax.stop_gradient(flat(reference_hidden)), lax.stop_gradient(reference_head))
     # Behind the mask the target may be anything too; token 0 is always in range.
     wanted = targets if mask is None else jnp.where(mask, targets, 0)
-    out = _walk(flat(hidden), head, *reference, wanted.reshape(-1), plan)
+    sets = None if support is None else support.reshape(-1, support.shape[-1])
+    out = _walk(flat(hidden), head, *reference, wanted.reshape(-1), sets, plan)
     out = {name: value.reshape(shape) for name, value in out.items()}
     return out if mask is None else {name: jnp.where(mask, value, 0.0) for name, value in out.items()}

@@ -17,5 +17,5 @@ def get_config():
             "c_morl_barrier": {"weight": 1.0, "objective": 0, "b": 0.9, "t": 20.0, "reduction": "sequence_mean"},
         },
     )
-    config.rewards.short = {"function": "alignment.rewards.lengths:shortness"}  # above 0, as the barrier needs
+    config.rewards.terse = {"function": "alignment.rewards.lengths:shortness"}  # above 0, as the barrier needs
     return config

@@ -58,8 +58,12 @@ def base() -> ConfigDict:
     config.model.dtype = "float32"  # of the computation; parameters and optimizer stay float32
     config.model.remat = "none"  # none | dots | full
 
-    config.objective = ConfigDict()  # kernel of alignment.losses -> {weight, side, reduction, hyperparameters}
+    config.objective = ConfigDict()  # kernel of alignment.losses or of alignment.policy_gradients -> {weight, side,
+    # reduction, hyperparameters}
     config.metrics = ConfigDict()  # function of alignment.metrics -> the same without weight
+    config.draws = ConfigDict()  # for kernels that read sampled_tokens
+    config.draws.count = 256  # tokens that the policy draws at each place of a completion, anew at every step
+    config.draws.temperature = 1.3
     config.precompute_reference = False  # store the reference's log-probs once instead of scoring in every step
 
     config.reference = ConfigDict()
@@ -201,6 +205,11 @@ def check_numbers(config: ConfigDict) -> None:
             f"({config.training.eval_every}) when best_metric is set, so that every checkpoint has been evaluated"
         )
     check_gradient(config, GRADIENTS)
+    if config.draws.count < 1 or not config.draws.temperature > 0:
+        raise ValueError(
+            f"config.draws: count must be at least 1 and temperature above 0, got {config.draws.count} and "
+            f"{config.draws.temperature}"
+        )
     if config.diagnostics.gradient_entanglement < 0:
         raise ValueError(
             "config.diagnostics.gradient_entanglement: must be at least 0 (off), got "
@@ -217,4 +226,6 @@ def check_numbers(config: ConfigDict) -> None:
             "config.precompute_reference=False"
         )
     if not config.objective:
-        raise ValueError("config.objective: empty; name at least one kernel of alignment.losses")
+        raise ValueError(
+            "config.objective: empty; name at least one kernel of alignment.losses or alignment.policy_gradients"
+        )

@@ -11,6 +11,6 @@ from configs import online
 def get_config():
     return online.two_objectives(
         shaping={},
-        advantages={"constrained_rlhf_xi": {"thresholds": (0.7, -0.4)}},
+        advantages={"constrained_rlhf_xi": {"thresholds": (0.7, -0.65)}},
         objective={"ppo": {"weight": 1.0, "reduction": "token_mean"}},
     )

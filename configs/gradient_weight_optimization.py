@@ -14,7 +14,7 @@ def get_config():
         advantages={"objective_advantages": {"gives": "objective_advantages"}},
         objective={
             "solved": {"kernel": "ppo_of_objective", "objective": 0, "reduction": "sequence_mean"},
-            "short": {"kernel": "ppo_of_objective", "objective": 1, "reduction": "sequence_mean"},
+            "terse": {"kernel": "ppo_of_objective", "objective": 1, "reduction": "sequence_mean"},
         },
     )
     config.training.gradient = "gradient_weights"

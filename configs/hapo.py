@@ -10,7 +10,7 @@ from configs import online
 
 def get_config():
     config = online.after_warm_up(
-        shaping={"hapo": {"num_prompts": 2048}},
+        shaping={"hapo": {}},
         advantages={"grpo_advantages": {}},
         objective={"ppo": {"weight": 1.0, "reduction": "sequence_mean"}},
     )

@@ -14,7 +14,7 @@ def get_config():
         advantages={},
         objective={"mogfn_trajectory_balance": {"weight": 1.0, "beta": 4.0, "floor": 0.01}},
     )
-    config.rewards.short = {"function": "alignment.rewards.lengths:shortness"}
+    config.rewards.terse = {"function": "alignment.rewards.lengths:shortness"}
     config.rollout.preferences = "simplex"
     config.model.reward_heads = 1  # log Z, read before the first token
     return config

@@ -4,7 +4,13 @@ from ml_collections import ConfigDict
 
 from configs import common
 
-FREE = ("objective", "metrics", "before", "rewards", "judges", "shaping", "advantages", "data.columns")
+FREE = (
+    "objective", "metrics", "before", "rewards", "judges", "shaping", "advantages", "curriculum", "data.columns",
+    "rollout.engine_settings",
+)  # fmt: skip
+# For objectives of clipped ratios, and for those with a value head beside them.
+RATIO_METRICS = {"clip_fraction": {}, "approx_kl": {}, "token_entropy": {}}
+PPO_METRICS = RATIO_METRICS | {"explained_variance": {}}
 
 
 def base() -> ConfigDict:
@@ -28,7 +34,7 @@ def base() -> ConfigDict:
     config.data.too_long = "error"  # error | drop, for prompts that do not fit; counted and printed
 
     config.rollout = ConfigDict()
-    config.rollout.prompts = 16  # per iteration
+    config.rollout.prompts = 16  # per iteration; a curriculum may take one of them several times
     config.rollout.group_size = 8  # completions of each
     config.rollout.temperature = 1.0
     config.rollout.top_k = 0  # 0: all
@@ -39,9 +45,30 @@ def base() -> ConfigDict:
     config.rollout.dynamic_sampling = False  # draw anew for groups whose rewards are all equal: they teach nothing
     config.rollout.max_rounds = 3  # of drawing anew; then what is missing counts for nothing
     config.rollout.engine = ""  # package.module:function that makes an engine; "": the model samples itself
+    config.rollout.engine_settings = ConfigDict()  # what the engine takes by keyword
     config.rollout.importance_cap = 0.0  # > 0: recompute the log-probs and weigh tokens by min(trainer / engine, cap)
 
-    config.rewards = ConfigDict()  # name -> {weight, function}: a task's name, or package.module:function
+    config.rollout.reveal = ""  # package.module:function (prompt, record) -> a prompt that shows the answer: the
+    # demonstrations are then what the policy itself writes after it, where that is right
+    config.rollout.critique = ""  # package.module:function (prompt, completion, record) -> [(start, end, 1 or -1)], the
+    # good and bad stretches of a completion in characters, for kernels with `span_labels`
+    config.rollout.recycle = ""  # package.module:function (prompts, records, completions of each, rewards, rng) ->
+    # (prompt, record) of new tasks, which take the last `recycled` of the iteration's prompts; those that are too long
+    # are passed over
+    config.rollout.recycled = 0
+    config.rollout.strata = ""  # package.module:function (prompt, completion, record) -> int, for kernels with `strata`
+
+    # Which prompts, and how many rollouts each: {name of alignment.training.curriculum: its settings}; empty: in turn
+    config.curriculum = ConfigDict()
+
+    config.value = ConfigDict()  # for objectives that read values
+    config.value.model = "head"  # head: on the policy (config.model.reward_heads = 1); separate: a network of its own,
+    # a copy of the policy at the start with a head, which the policy's gradients do not reach and that costs as much
+    config.value.learning_rate = 0.0  # of a separate one; 0: that of config.optimizer
+
+    # name -> {weight, function}: a task's name, or package.module:function. Where kernels number the objectives, they
+    # stand in the alphabetical order of their names (a config keeps no other)
+    config.rewards = ConfigDict()
     config.judges = ConfigDict()  # name -> {function}: package.module:function or a task's name; says true or false
     config.reward_runner = ConfigDict()
     config.reward_runner.workers = 0  # processes; 0: in this one, without a time limit
@@ -107,8 +134,15 @@ def two_objectives(shaping: dict, advantages: dict, objective: dict) -> ConfigDi
     """`after_warm_up` with two rewards: the task solved (0 or 1), and minus a tenth of the bytes."""
     config = after_warm_up(shaping, advantages, objective)
     config.rewards = ConfigDict(
-        {"sorting": {"weight": 0.5}, "short": {"weight": 0.5, "function": "alignment.rewards.lengths:brevity"}}
+        {"sorting": {"weight": 0.5}, "terse": {"weight": 0.5, "function": "alignment.rewards.lengths:brevity"}}
     )
+    return config
+
+
+def on_task(config: ConfigDict, task: str) -> ConfigDict:
+    """The same method on another generated task, its warm-up included."""
+    config.data.source = config.before.data.source = f"task:{task}"
+    config.rewards = ConfigDict({task: {"weight": 1.0}})
     return config
 
 
@@ -124,6 +158,10 @@ def check_numbers(config: ConfigDict) -> None:
         for key in keys:
             if config[section][key] < 1:
                 raise ValueError(f"config.{section}.{key}: must be at least 1, got {config[section][key]}")
+    if config.rollout.dynamic_sampling and config.rollout.group_size < 2 and not config.curriculum:
+        raise ValueError(
+            "config.rollout.dynamic_sampling: a group of one is always alike; set group_size to at least 2"
+        )
     if config.rollout.prompts % config.training.minibatches:
         raise ValueError(
             f"config.training.minibatches: {config.training.minibatches} does not divide the {config.rollout.prompts} "
@@ -133,6 +171,22 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError(f"config.rollout.temperature: must be above 0, got {config.rollout.temperature}")
     if config.model.output_heads:
         raise ValueError("config.model.output_heads: is of pairs with an objective each (experiments.finetune)")
+    if config.value.model not in ("head", "separate"):
+        raise ValueError(f"config.value.model: {config.value.model!r} is not one of head, separate")
+    if config.value.model == "separate" and config.model.reward_heads:
+        raise ValueError("config.model.reward_heads: a separate value model has a head of its own; set it to 0")
+    if config.value.model == "head" and config.value.learning_rate:
+        raise ValueError("config.value.learning_rate: is of a separate value model; a head learns with the policy")
+    settings = config.rollout
+    if settings.reveal and not settings.demonstrations:
+        raise ValueError("config.rollout.reveal: it writes demonstrations; set config.rollout.demonstrations")
+    if bool(settings.recycle) != bool(settings.recycled) or not 0 <= settings.recycled < settings.prompts:
+        raise ValueError(
+            f"config.rollout.recycled: {settings.recycled} of {settings.prompts} prompts (config.rollout.prompts) with "
+            f"config.rollout.recycle={settings.recycle!r}; set both or none, and leave prompts to recycle"
+        )
+    if settings.recycle and (config.curriculum or settings.dynamic_sampling):
+        raise ValueError("config.rollout.recycle: goes with neither a curriculum nor dynamic sampling")
     for section in ("rewards", "objective"):
         if not config[section]:
             raise ValueError(f"config.{section}: empty; an online run needs it")

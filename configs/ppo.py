@@ -2,7 +2,8 @@
 
 python -m experiments.reinforce --config=configs/ppo.py --workdir=runs/ppo
 
-Not measured yet.
+--config.value.model=separate --config.model.reward_heads=0 takes a value network of its own (and
+--config.value.learning_rate its rate) in place of the head. Not measured yet.
 """
 
 from configs import online
@@ -16,6 +17,7 @@ def get_config():
             "ppo": {"weight": 1.0, "reduction": "token_mean"},
             "ppo_value_loss": {"weight": 0.1, "reduction": "token_mean"},
         },
+        metrics=online.PPO_METRICS,
     )
     config.model.reward_heads = 1  # the value head
     return config

@@ -16,6 +16,7 @@ def get_config():
             "ppo": {"weight": 1.0, "reduction": "token_mean"},
             "ppo_value_loss": {"weight": 0.1, "reduction": "token_mean"},
         },
+        metrics=online.PPO_METRICS,
     )
     config.model.reward_heads = 1  # the value head
     config.rewards.sorting.weight = 10.0

@@ -10,9 +10,9 @@ from configs import online
 
 def get_config():
     config = online.two_objectives(
-        shaping={"safe_rlhf": {"d": -0.4}},
+        shaping={"safe_rlhf": {"d": -0.65}},
         advantages={"rloo_advantages": {}},
         objective=online.PPO_AND_KL,
     )
-    config.rewards = {"sorting": {}, "cost": {"weight": -1.0, "function": "alignment.rewards.lengths:length_cost"}}
+    config.rewards = {"sorting": {}, "unsafe": {"weight": -1.0, "function": "alignment.rewards.lengths:length_cost"}}
     return config

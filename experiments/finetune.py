@@ -30,6 +30,7 @@ from ml_collections import ConfigDict, config_flags
 
 import alignment.losses
 import alignment.metrics
+import alignment.policy_gradients
 from alignment import objective, statistics
 from alignment.data import pipeline
 from alignment.models import decoder, hugging_face, multi_head
@@ -71,8 +72,11 @@ def store_result(config: ConfigDict, workdir: Path, result: Mapping[str, Any]) -
     temporary.replace(workdir / "result.json")
 
 
-def run_before(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """Runs the config this one starts from, or finds it finished, and returns its result."""
+def run_before(config: ConfigDict, workdir: Path, run_stage: Callable | None = None) -> dict[str, Any]:
+    """Runs the config this one starts from, or finds it finished, and returns its result.
+
+    `run_stage` is the `run` of the script that the config before belongs to, if that is another one.
+    """
     directory = before_directory(config, workdir)
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("w") as lock:  # runs that share a beginning: one does it, the others wait
@@ -80,7 +84,7 @@ def run_before(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             fcntl.flock(lock, fcntl.LOCK_EX)
         if jax.process_count() > 1:  # no process may look whether it is finished before the first holds the lock
             multihost_utils.sync_global_devices("before")
-        return run(config_before(config), directory)
+        return (run_stage or run)(config_before(config), directory)
 
 
 def before_directory(config: ConfigDict, workdir: Path) -> Path:
@@ -189,7 +193,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     # --- objective
     columns = (*data.columns, *(("token_rewards",) if any(config.data.revision_prompts.values()) else ()))
     sizes = objective.SIZES | data.sizes
-    terms = objective.bind(config.objective.to_dict(), alignment.losses, "objective", data.sides, columns, sizes)
+    kernels = objective.union(alignment.losses, alignment.policy_gradients)
+    terms = objective.bind(config.objective.to_dict(), kernels, "objective", data.sides, columns, sizes)
     metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, columns)
     combined = config.training.gradient in common.COMBINATIONS
     terms = objective_gradients.with_memory(terms, config.training.accumulate) if combined else terms
@@ -243,7 +248,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- optimizer and step
     tx, rate = optimizer.make(config.optimizer, config.training.steps)
-    losses = step.make_losses(model, frozen_models, terms, metrics, data.sides, **scoring)
+    draws = statistics.Draws(config.draws.count, config.draws.temperature)
+    losses = step.make_losses(model, frozen_models, terms, metrics, data.sides, draws=draws, **scoring)
     if config.training.gradient == "pairwise_normalized":
         gradient = side_gradients.make_gradient(model, frozen_models, terms, metrics, data.sides, **scoring)
         make_step = functools.partial(step.make_update, gradient)
@@ -253,7 +259,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     else:
         make_step = functools.partial(step.make_step, losses)
     memory = objective.initial_states(terms)
-    train_state, abstract, shardings = from_config.initial_state(params, moving, tx, memory, config.seed, device_mesh)
+    train_state, abstract, shardings = from_config.initial_state(
+        params, moving, tx, lambda params: memory, config.seed, device_mesh
+    )
     del params, moving
     frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen_params)
     train_step = jax.jit(
@@ -263,6 +271,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             data.sides,
             tx,
             accumulate=config.training.accumulate,
+            draws_from_rng="sampled_token_logps" in needs.policy,
             reference_every=config.reference.update_every,
             reference_weight=config.reference.update_weight,
         ),
@@ -366,8 +375,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 progress.advance(at, tokens, values)
             if evaluation_batches and (at % config.training.eval_every == 0 or at == config.training.steps):
                 models = (train_state.params, step.with_reference(frozen_params, train_state), train_state.method_state)
-                evaluated, last_evaluation = at, evaluate(
-                    terms, evaluation, *models, evaluation_batches, tables["eval"], device_mesh
+                evaluated, last_evaluation = (
+                    at,
+                    evaluate(terms, evaluation, *models, evaluation_batches, tables["eval"], device_mesh),
                 )
                 if entanglement:
                     last_evaluation |= mean_values(entanglement, *models, few_batches, tables["eval"], device_mesh)

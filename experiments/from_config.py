@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from alignment import statistics
 from alignment.data import corpus, formats, pipeline, rows, tokenizers, trade_offs
-from alignment.models import decoder, hugging_face, multi_head
+from alignment.models import decoder, heads, hugging_face, multi_head
 from alignment.rewards import tasks
 from alignment.training import checkpoints, mesh, references, state, stored_reference
 from configs import common
@@ -208,11 +208,12 @@ def stored_tables(
     return tables
 
 
-def build_model(config: ConfigDict, vocab_size: int) -> tuple[decoder.Model, dict | None]:
+def build_model(config: ConfigDict, vocab_size: int, *, causal: bool = True) -> tuple[decoder.Model, dict | None]:
     """The model, and its parameters on the host if they come from a Hugging Face directory."""
     settings, data = config.model, config.data
     context = data.packed_length if data.get("packed") else data.prompt_length + data.completion_length
     run_time = {"dtype": settings.dtype, "remat": settings.remat, "reward_heads": settings.reward_heads}
+    run_time["causal"] = causal
     if settings.hugging_face:
         loaded, params = hugging_face.load(settings.hugging_face, dtype="float32")
         if vocab_size > loaded.vocab_size:
@@ -262,15 +263,27 @@ def initial_params(model: decoder.Model, given: dict | None, seed: int, device_m
     return placed
 
 
-def initial_state(params: Any, moving: Any, tx, memory: dict[str, Any], seed: int, device_mesh) -> tuple[Any, Any, Any]:
+def with_value_model(model: decoder.Model, params: Any, seed: int, device_mesh) -> Any:
+    """The parameters with a value model beside them (`heads.add_value_model`), placed on the mesh."""
+
+    def add(params):
+        return heads.add_value_model(model.config, params, jax.random.fold_in(jax.random.key(seed), 1))
+
+    shardings = mesh.parameter_sharding(device_mesh, jax.eval_shape(add, params))
+    return jax.jit(add, out_shardings=shardings)(params)
+
+
+def initial_state(
+    params: Any, moving: Any, tx, memory: Callable[[Any], dict[str, Any]], seed: int, device_mesh
+) -> tuple[Any, Any, Any]:
     """(the train state before its first step, its shapes, its shardings), placed on the mesh.
 
-    `moving` is a reference that changes, and so belongs to the state; None for one that does not. `memory` is that of
-    the stateful methods.
+    `moving` is a reference that changes, and so belongs to the state; None for one that does not. `memory(params)` is
+    that of the stateful methods.
     """
 
     def create(params, reference):
-        return state.create(params, tx, memory, rng=jax.random.key(seed + 1), reference=reference)
+        return state.create(params, tx, memory(params), rng=jax.random.key(seed + 1), reference=reference)
 
     abstract = jax.eval_shape(create, params, moving)
     shardings = mesh.parameter_sharding(device_mesh, abstract)

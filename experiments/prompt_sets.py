@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from alignment.data import formats, rows
+from alignment.data import corpus, formats, rows
 from alignment.rewards import tasks
 from experiments.from_config import say
 
@@ -39,6 +40,8 @@ def load(config: ConfigDict, tokenizer) -> tuple[list[Prompt], list[Prompt]]:
         if name := task_of(source):
             records = tasks.generate(name, size, config.seed, split, data.difficulty)
             return [(r["prompt"], r, f"{source}/{split}:{i}") for i, r in enumerate(records)]
+        if source == "corpus":
+            return [(p, {}, f"corpus/{split}:{i}") for i, p in enumerate(corpus.prompts(split)[:size])]
         examples = formats.read(source, "prompts", columns=dict(data.columns))
         return [(e.prompt, e.record, e.where) for e in examples]
 
@@ -102,11 +105,37 @@ def demonstration(prompt: Prompt, tokenizer) -> list[int]:
     return [*tokenizer.encode(demonstration_text(prompt, "config.rollout.demonstrations")), tokenizer.eos_id]
 
 
+def function(key: str, source: str) -> Callable:
+    """What `source` names (package.module:function); ValueError that names the config's key if there is none."""
+    module, _, name = source.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{key}: no function {source!r}: {error}") from None
+
+
+def stratum(source: str) -> Callable[[Prompt, str], int]:
+    """The function of config.rollout.strata (package.module:function), on a prompt and a completion of it."""
+    named = function("config.rollout.strata", source)
+
+    def of(prompt: Prompt, completion: str) -> int:
+        value = named(prompt.prompt, completion, prompt.record)
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise ValueError(
+                f"config.rollout.strata: {source} gave {value!r} for prompt {prompt.id}; it must give an int"
+            )
+        return int(value)
+
+    return of
+
+
 def next_prompts(prompts: list[Prompt], count: int, seed: int, iteration: int, round_number: int) -> list[Prompt]:
     """`count` prompts of an endless list of permutations; what an iteration gets depends on its number alone."""
     if round_number:  # drawn anew: from anywhere
         rng = np.random.default_rng([seed, iteration, round_number])
         return [prompts[i] for i in rng.integers(len(prompts), size=count)]
+    if not count:
+        return []
     places = range((iteration - 1) * count, iteration * count)
     epochs = {place // len(prompts) for place in places}
     orders = {epoch: np.random.default_rng([seed, epoch]).permutation(len(prompts)) for epoch in epochs}

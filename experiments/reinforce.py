@@ -9,7 +9,6 @@ tensorboard/, samples.jsonl (a few completions of every evaluation), curves.png,
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 import time
 from collections.abc import Mapping
@@ -27,11 +26,22 @@ import alignment.metrics
 import alignment.multi_objective
 import alignment.policy_gradients
 from alignment import objective, statistics
+from alignment.models import heads
 from alignment.rewards import runner
-from alignment.training import checkpoints, mesh, objective_gradients, optimizer, preemption, rollouts, step
+from alignment.training import (
+    checkpoints,
+    last_completions,
+    mesh,
+    objective_gradients,
+    optimizer,
+    preemption,
+    rollouts,
+    step,
+)
 from alignment.training import logging as metrics_log
 from configs import common, online
-from experiments import finetune, from_config, prompt_sets, sampling, several_rewards
+from experiments import curriculum, engines, finetune, from_config, prompt_sets, rolling_out, several_rewards
+from experiments.engines import ENGINE
 from experiments.from_config import say
 
 # What a rollout brings along; estimators and the objective may name it.
@@ -52,31 +62,11 @@ def run(config: ConfigDict, workdir: Path, on_evaluation=None) -> dict[str, Any]
         return _run(config, workdir, stop, on_evaluation)
 
 
-def make_engine(config: ConfigDict, model, tokenizer) -> rollouts.Engine:
-    settings = config.rollout
-    if not settings.engine:
-        return rollouts.sampling_engine(
-            model,
-            group_size=settings.group_size,
-            completion_length=config.data.completion_length,
-            eos_id=tokenizer.eos_id,
-            pad_id=tokenizer.pad_id,
-            temperature=settings.temperature,
-            top_k=settings.top_k or None,
-            top_p=settings.top_p,
-            min_p=settings.min_p,
-        )
-    module, _, name = settings.engine.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)(config, model, tokenizer)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"config.rollout.engine: cannot make an engine by {settings.engine!r}: {error}") from None
-
-
 def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_evaluation) -> dict[str, Any]:
     name = "+".join(config.objective)
     finetune.check_writable(workdir)
     settings, group_size = config.rollout, config.rollout.group_size
+    separate = config.value.model == "separate"
 
     # --- mesh
     device_mesh = mesh.make_mesh(config.mesh)
@@ -87,48 +77,62 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     # --- prompts and rewards
     tokenizer = from_config.load_tokenizer(config)
     train, held_out = prompt_sets.load(config, tokenizer)
-    functions, reward_weights = prompt_sets.rewards(config.rewards)
+    functions, reward_weights = several_rewards.functions(config)
     several_rewards.check(config, [*train, *held_out], tokenizer)
-    sizes = objective.SIZES | {"objectives": len(functions)}
+    sizes = objective.SIZES | {"objectives": len(config.rewards)}
 
-    # --- shaping, advantages, objective
-    names_before = [*ROLLOUT_COLUMNS, *OF_THE_REWARDS, "greedy_rewards", "behaviour_token_values"]
-    names_before += ["demonstration_mask"] if settings.demonstrations else []
-    names_before += several_rewards.columns(config, train)
+    # --- model and engine
+    model, given_params = from_config.build_model(config, tokenizer.vocab_size)
+    engine = engines.make(config, model, tokenizer)
+
+    # --- shaping, advantages, curriculum, objective
+    names_before = [*ROLLOUT_COLUMNS, *OF_THE_REWARDS, "greedy_rewards", "behaviour_token_values", "drifts"]
+    names_before += [*engine.columns, *rolling_out.columns(config), *several_rewards.columns(config, train)]
     kernels = objective.union(alignment.policy_gradients, alignment.multi_objective)
+    num_prompts = max(p.id for p in train) + 1
     shaping = objective.bind_estimators(
-        config.shaping.to_dict(), kernels, "shaping", ("rewards", "token_rewards"), names_before, sizes
-    )
+        objective.with_num_prompts(config.shaping.to_dict(), kernels, "shaping", num_prompts),
+        kernels, "shaping", ("rewards", "token_rewards"), names_before, sizes,
+    )  # fmt: skip
     shaped = objective.columns_of(shaping)
     advantages = objective.bind_estimators(
-        config.advantages.to_dict(), kernels, "advantages", ("advantages", "token_advantages"),
-        [*names_before, *shaped], sizes,
-    )
+        objective.with_num_prompts(config.advantages.to_dict(), kernels, "advantages", num_prompts),
+        kernels, "advantages", ("advantages", "token_advantages"), [*names_before, *shaped], sizes,
+    )  # fmt: skip
     estimators = (*shaping, *advantages)
+    chooser = curriculum.bind(config, estimators)
     given = objective.columns_of(advantages)
     columns = [*names_before, *shaped, *given, *(["token_advantages"] if "advantages" in given else [])]
     terms = objective.bind(
         config.objective.to_dict(), objective.union(alignment.losses, kernels), "objective", statistics.EACH, columns,
         sizes,
     )  # fmt: skip
+    combined = config.training.gradient != "ordinary"
+    terms = objective_gradients.with_memory(terms, config.training.accumulate) if combined else terms
+    if not config.curriculum:  # which may give a prompt several rows
+        objective.check_groups(estimators, terms, group_size)
     metrics = objective.bind(
         config.metrics.to_dict(), objective.union(alignment.metrics, kernels), "metrics", statistics.EACH, columns,
         sizes,
     )  # fmt: skip
-    combined = config.training.gradient != "ordinary"
-    terms = objective_gradients.with_memory(terms, config.training.accumulate) if combined else terms
-    objective.check_accumulation(terms, config.training.accumulate)
+    objective.check_accumulation((*terms, *metrics), config.training.accumulate)
     estimated = objective.names_of([e.term for e in estimators])
+    read = [*estimated, *objective.names_of((*terms, *metrics))]
     needs = statistics.needs_of(objective.names_of((*terms, *metrics)))
     scored = statistics.needs_of([n for n in estimated if not n.startswith("behaviour_")])
-    if needs.head and not config.model.reward_heads:
-        raise ValueError("config.model.reward_heads: the objective reads a value head; set it to 1")
-    with_greedy = "greedy_rewards" in estimated
-    with_values = any(n.endswith("token_values") for n in (*estimated, *objective.names_of(terms)))
+    values_chosen = "prompt_values" in chooser.names("choose")
+    if (needs.head or values_chosen) and not (config.model.reward_heads or separate):
+        raise ValueError("config.model.reward_heads: the run reads a value head; set it to 1")
+    if separate and not needs.head:
+        raise ValueError("config.value.model: no term of the objective trains a value head")
+    if settings.strata and "strata" not in read:
+        raise ValueError("config.rollout.strata: no kernel of this run asks for strata")
+    if settings.recycle and {"prompt_ids", "drifts"} & set(read):
+        raise ValueError("config.rollout.recycle: a kernel of this run remembers prompts, and these come only once")
+    with_values, with_drifts = any(n.endswith("token_values") for n in read), "drifts" in read
     models = needs.models | scored.models
 
-    # --- model
-    model, given_params = from_config.build_model(config, tokenizer.vocab_size)
+    # --- parameters
     if config.before:
         finetune.run_before(config, workdir)
         given_params = finetune.params_before(config, workdir, model, device_mesh)
@@ -146,13 +150,26 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         else:
             frozen_params = {"reference": reference}
         del reference
+    if separate:
+        params = from_config.with_value_model(model, params, config.seed, device_mesh)
 
     # --- optimizer and steps
     updates = config.training.iterations * config.training.epochs * config.training.minibatches
     tx, rate = optimizer.make(config.optimizer, updates)
+    if separate:
+        rate_of_values = {"learning_rate": config.value.learning_rate or config.optimizer.learning_rate}
+        tx = optimizer.with_value_model(tx, optimizer.make({**config.optimizer, **rate_of_values}, updates)[0])
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": settings.temperature}
     losses = step.make_losses(model, frozen_models, terms, metrics, statistics.EACH, **scoring)
-    memory = objective.initial_states(terms) | objective.initial_states([e.term for e in estimators])
+    methods = objective.initial_states(terms) | objective.initial_states([e.term for e in estimators])
+    methods |= curriculum.shapes(chooser, num_prompts)
+    if with_drifts:
+        methods["last_completions"] = last_completions.init(num_prompts, config.data.completion_length)
+
+    def memory(params):
+        of_engine = engine.init(heads.policy_params(params))
+        return methods | ({ENGINE: of_engine} if jax.tree.leaves(of_engine) else {})
+
     train_state, abstract, shardings = from_config.initial_state(params, moving, tx, memory, config.seed, device_mesh)
     del params, moving
     make_step = functools.partial(step.make_step, losses)
@@ -205,90 +222,48 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             batch["token_advantages"] = batch["token_advantages"] * importance
         return jax.lax.stop_gradient(batch), method_state
 
-    # --- rollouts
-    engine = make_engine(config, model, tokenizer)
-    evaluation_engine = rollouts.sampling_engine(
-        model, group_size=config.evaluation.samples, completion_length=config.data.completion_length,
-        eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id, temperature=config.evaluation.temperature,
-    )  # fmt: skip
-    greedy_engine = rollouts.sampling_engine(
-        model, group_size=1, completion_length=config.data.completion_length, eos_id=tokenizer.eos_id,
-        pad_id=tokenizer.pad_id, temperature=0.0,
-    )  # fmt: skip
+    # --- rollouts, and the prompts to roll out
+    tasks = several_rewards.task_names(train)
+    rolling = rolling_out.make(config, model, tokenizer, engine, held_out, read, tasks)
 
-    read = (*estimated, *objective.names_of((*terms, *metrics)))
-    tasks_there = sorted({p.record["task"] for p in train}) if "task_ids" in names_before else []
-    preferences, several = settings.preferences, len(functions) > 1
+    def place(memory):
+        return jax.device_put(memory, mesh.replicated(device_mesh))
 
-    def rewards_of(prompts, rollout: rollouts.Rollout, count: int) -> tuple[np.ndarray, Any, list[str]]:
-        texts = sampling.texts(tokenizer, rollout.tokens, rollout.mask)
-        repeated = [p for p in prompts for _ in range(count)]
-        got = rewarder([p.prompt for p in repeated], texts, [p.record for p in repeated])
-        return got.rewards.reshape(len(prompts), count), got, texts
+    hooks = curriculum.hooks(chooser, config, model, tokenizer, train, rolling.roll_out, place)
 
-    def roll_out(params, prompts, rng) -> tuple[dict[str, np.ndarray], Any, dict[str, float]]:
-        drawn = None
-        if preferences:
-            seed = np.asarray(jax.random.key_data(rng)).tolist()
-            drawn = several_rewards.draw(preferences, len(prompts), len(functions), seed)
-            prompts = [several_rewards.told(p, v, tokenizer) for p, v in zip(prompts, drawn, strict=True)]
-        tokens, mask = rollouts.pad_prompts([p.tokens for p in prompts], config.data.prompt_length, tokenizer.pad_id)
-        rollout = rollouts.check(
-            engine(params, tokens, mask, rng), len(prompts), group_size, config.data.completion_length
-        )
-        if settings.demonstrations:
-            given = [prompt_sets.demonstration(p, tokenizer) for p in prompts]
-            rollout, shown = rollouts.with_demonstrations(rollout, given, group_size, settings.demonstrations)
-        values, got, texts = rewards_of(prompts, rollout, group_size)
-        batch = rollouts.to_rows(tokens, mask, rollout, group_size, np.array([p.id for p in prompts]))
-        if settings.demonstrations:
-            batch["demonstration_mask"] = shown.reshape(batch["mask"].shape)
-        batch["rewards"], batch["labels"], batch["correct"] = values, values, values > 0
-        batch["answers"] = np.unique([t.strip() for t in texts], return_inverse=True)[1].astype(np.int32)
-        batch["answers"] = batch["answers"].reshape(values.shape)
-        if with_greedy:
-            greedy = greedy_engine(params, tokens, mask, rng)
-            batch["greedy_rewards"] = np.repeat(rewards_of(prompts, greedy, 1)[0], group_size, axis=1)
-        more, failures, logged = several_rewards.of_rollout(
-            config, read, prompts, texts, got, drawn, rewarder, judge, tasks_there
-        )
-        return batch | more, got.report if failures is None else got.report + failures, logged
+    @jax.jit
+    def logps_now(params, batch):
+        needed = statistics.Needs(frozenset({"token_logps"}), {}, frozenset())
+        return statistics.compute(needed, model, params, {}, batch, **scoring)["policy_token_logps"]
 
-    def evaluate(params, at: int) -> tuple[dict[str, float], list[dict]]:
-        values, lengths, lines, by_objective, told = [], [], [], [], None
-        prompts = held_out
-        if preferences:
-            fan = several_rewards.fan(preferences, len(functions))
-            told = fan[np.arange(len(prompts)) % len(fan)]
-            prompts = [several_rewards.told(p, v, tokenizer) for p, v in zip(prompts, told, strict=True)]
-        for first in range(0, len(held_out), settings.prompts):
-            part = prompts[first : first + settings.prompts]
-            filled = [*part, *[part[0]] * (settings.prompts - len(part))]  # one shape, one compilation
-            tokens, mask = rollouts.pad_prompts([p.tokens for p in filled], config.data.prompt_length, tokenizer.pad_id)
-            drawn = evaluation_engine(params, tokens, mask, jax.random.key(7))
-            got, rewarded, texts = rewards_of(filled, drawn, config.evaluation.samples)
-            values.append(got[: len(part)])
-            by_objective.append(rewarded.by_function.reshape(*got.shape, -1)[: len(part)])
-            lengths.append(drawn.mask.sum(axis=1)[: len(part) * config.evaluation.samples])
-            if not lines:
-                lines = [
-                    {"prompt": p.prompt, "completion": texts[i * config.evaluation.samples], "reward": float(got[i, 0])}
-                    for i, p in enumerate(part[:8])
-                ]
-        values, by_objective = np.concatenate(values), np.concatenate(by_objective)
-        out = {"reward": float(values.mean()), "length": float(np.concatenate(lengths).mean())}
-        if several:
-            out |= {f"reward_{k}": float(by_objective[..., n].mean()) for n, k in enumerate(config.rewards)}
-            names, signs = several_rewards.maximised(config)
-            several_rewards.write_points(workdir, names, at, several_rewards.points(signs * by_objective, told))
-        return out, lines
+    def drifts(params, memory, batch) -> np.ndarray:
+        """How far the policy has moved since the last completion of each row's prompt, for all of the row."""
+        last, known = last_completions.recall(jax.device_get(memory), batch["ids"])
+        width = config.data.prompt_length
+        prompts, mask = batch["tokens"][:, :width], batch["segment_ids"][:, :width] != 0
+        stored = rollouts.to_rows(prompts, mask, last, 1, batch["ids"])
+        now = np.asarray(logps_now(params, mesh.put_batch(device_mesh, stored)))
+        moved = alignment.policy_gradients.spo_drifts(now[:, 0], last.logps, last.mask)
+        return np.repeat(np.where(known, moved, 0.0)[:, None], batch["valid"].shape[1], axis=1).astype(np.float32)
+
+    def remembered(memory, batch):
+        """The memory with the last completion of each row, and the log-probs that training takes it to have had."""
+        last = [
+            batch[key][:, -config.data.completion_length:] if key == "tokens" else batch[key][:, -1]
+            for key in ("tokens", "mask", "behaviour_token_logps")
+        ]  # fmt: skip
+        state = jax.device_get(memory["last_completions"])
+        new = last_completions.remember(state, batch["ids"], rollouts.Rollout(*last), batch["valid"][:, -1])
+        return memory | {"last_completions": place(new)}
 
     # --- restore
+    of_the_run = ("objective", "shaping", "advantages", "rewards", "judges", "curriculum", "value")
     description = {
         "model": from_config.describe_model(model.config),
         "objective": checkpoints.as_json(
-            {k: config[k].to_dict() for k in ("objective", "shaping", "advantages", "rewards", "judges")}
+            {k: config[k].to_dict() for k in of_the_run}
             | {"seed": config.seed, "prompts": settings.prompts, "group_size": group_size, "source": config.data.source}
+            | ({k: settings[k] for k in ("engine", "engine_settings")} if settings.engine else {})
         ),
     }
     manager = checkpoints.open_manager(
@@ -303,17 +278,19 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     # --- loop
     result: dict[str, Any] = {"name": name}
     log = metrics_log.MetricsLog(workdir, first)
+    metrics_log.forget_after(workdir / "samples.jsonl", first, "iteration")
     progress = metrics_log.Progress(name, config.training.iterations, first, config.training.log_every)
     last_evaluation: dict[str, float] = {}
-    evaluated = 0
+    evaluated, none_ended = 0, False
     failures_so_far = runner.RewardReport()
-    with (
-        runner.RewardRunner(functions, reward_weights, **config.reward_runner.to_dict()) as rewarder,
-        several_rewards.judges(config) as judge,
-    ):
+    with runner.RewardRunner(functions, reward_weights, **config.reward_runner.to_dict()) as rewarder:
         try:
+            if not first:
+                memory = hooks.start(train_state.params, train_state.method_state, rewarder)
+                train_state = train_state.replace(method_state=memory)
             if held_out and not first:
-                last_evaluation, lines = evaluate(train_state.params, 0)
+                last_evaluation, lines, points = rolling.evaluate(train_state.params, rewarder)
+                several_rewards.write_points(workdir, config, 0, points)
                 log.write(0, last_evaluation, "eval")
                 write_samples(workdir, 0, lines)
             for at in range(first + 1, config.training.iterations + 1):
@@ -323,13 +300,15 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 order = np.random.default_rng([config.seed, at])
                 kept, drawn, equal = [], 0, 0
                 for round_number in range(settings.max_rounds if settings.dynamic_sampling else 1):
-                    chosen = prompt_sets.next_prompts(train, settings.prompts, config.seed, at, round_number)
-                    batch, failures, logged_of_rewards = roll_out(
-                        train_state.params, chosen, jax.random.fold_in(key, round_number)
+                    params, memory = train_state.params, train_state.method_state
+                    chosen = hooks.choose(params, memory, at, round_number)
+                    batch, failures, _ = rolling.roll_out(
+                        params, memory, chosen, jax.random.fold_in(key, round_number), rewarder
                     )
                     failures_so_far = failures_so_far + failures
-                    alike = np.ptp(batch["rewards"], axis=1) == 0
-                    drawn, equal = drawn + len(alike), equal + int(alike.sum())
+                    alike = rollouts.alike(batch)[:, 0]
+                    _, first_rows = np.unique(batch["group_ids"][:, 0], return_index=True)
+                    drawn, equal = drawn + len(first_rows), equal + int(alike[first_rows].sum())
                     if settings.dynamic_sampling:
                         kept.append(rollouts.take(batch, np.flatnonzero(~alike)))
                         if sum(len(b["ids"]) for b in kept) >= settings.prompts:
@@ -344,16 +323,27 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 whole = rollouts.take(whole, np.arange(settings.prompts))
                 rolled = time.monotonic()
 
-                placed = mesh.put_batch(device_mesh, whole)
+                params, memory = train_state.params, train_state.method_state
+                if with_drifts:
+                    whole["drifts"] = drifts(params, memory["last_completions"], whole)
                 frozen = step.with_reference(frozen_params, train_state)
-                prepared, memory = prepare(train_state.params, frozen, train_state.method_state, placed)
-                train_state = train_state.replace(method_state=memory)
+                prepared, memory = prepare(params, frozen, memory, mesh.put_batch(device_mesh, whole))
                 prepared = {k: np.asarray(v) for k, v in prepared.items()}
+                memory = hooks.update(params, memory, whole)
+                if with_drifts:
+                    memory = remembered(memory, prepared)
+                train_state = train_state.replace(method_state=memory)
+                zero_gradient_groups = rollouts.share_of_groups(rollouts.silent(prepared), prepared)
+                if "sampling_weights" in prepared:
+                    prepared = rollouts.resampled(prepared, order)
                 for _ in range(config.training.epochs):
-                    permutation = order.permutation(settings.prompts)
+                    permutation = order.permutation(len(prepared["ids"]))
                     for part in np.split(permutation, config.training.minibatches):
                         rows_of_part = mesh.put_batch(device_mesh, rollouts.take(prepared, part))
                         train_state, logs = train_step(train_state, frozen_params, rows_of_part)
+                if ENGINE in train_state.method_state:
+                    grown = engine.update(train_state.method_state[ENGINE], heads.policy_params(train_state.params))
+                    train_state = train_state.replace(method_state=train_state.method_state | {ENGINE: grown})
                 if int(logs["skipped_in_a_row"]) >= config.training.max_skipped_in_a_row:
                     path = workdir / "nonfinite.json"
                     path.write_text(json.dumps({"iteration": at, "prompt_ids": whole["ids"].tolist()}, indent=1))
@@ -363,12 +353,19 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                     )
 
                 valid = whole["valid"]
-                values = {k: float(v) for k, v in logs.items()} | logged_of_rewards
+                cut = rollouts.cut(whole, tokenizer.eos_id)
+                if cut.all() and not none_ended:
+                    none_ended = True
+                    say(f"{name}: no completion of iteration {at} ended by itself, all were cut at "
+                        f"config.data.completion_length = {config.data.completion_length}")  # fmt: skip
+                values = {k: float(v) for k, v in logs.items()} | several_rewards.logged(config, whole)
                 values |= {
                     "reward": float(whole["rewards"][valid].mean()) if valid.any() else float("nan"),
                     "groups_alike": equal / drawn,
+                    "zero_gradient_groups": zero_gradient_groups,
                     "completion_length": float(whole["mask"].sum(axis=-1).mean()),
                     "rewards_failed": float(failures_so_far.failed),
+                    "truncated": float(cut.mean()),
                     "learning_rate": float(rate(int(train_state.step) - 1)),
                     "rollout_seconds": rolled - began,
                     "update_seconds": time.monotonic() - rolled,
@@ -379,7 +376,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 progress.advance(at, tokens, values if at % config.training.log_every == 0 else None)
                 stopping = stop.requested()
                 if held_out and (at % config.training.eval_every == 0 or at == config.training.iterations):
-                    evaluated, (last_evaluation, lines) = at, evaluate(train_state.params, at)
+                    evaluated, (last_evaluation, lines, points) = at, rolling.evaluate(train_state.params, rewarder)
+                    several_rewards.write_points(workdir, config, at, points)
                     log.write(at, last_evaluation, "eval")
                     write_samples(workdir, at, lines)
                     if on_evaluation:
@@ -407,15 +405,16 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     if evaluations:
         result["reward_before"], result["reward_after"] = evaluations[0]["reward"], evaluations[-1]["reward"]
     result["rewards_failed"] = failures_so_far.failed
-    if several and evaluations:
+    if evaluations and len(config.rewards) > 1:
         result |= several_rewards.front(config, workdir)
     result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.iterations))
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
     metrics_log.draw_curves(history, workdir / "curves.png", name)
     if config.checkpoints.export_hugging_face and not config.model.reward_heads:
         finetune.export(
-            workdir / "hugging_face", model.config, train_state.params, tokenizer, config.model.hugging_face
-        )
+            workdir / "hugging_face", model.config, heads.policy_params(train_state.params), tokenizer,
+            config.model.hugging_face,
+        )  # fmt: skip
         result["hugging_face"] = str(workdir / "hugging_face")
     finetune.store_result(config, workdir, result)
     if failures_so_far.failed:

@@ -28,6 +28,24 @@ def texts(tokenizer, tokens: np.ndarray, mask: np.ndarray) -> list[str]:
     ]
 
 
+def offsets(tokenizer, ids: np.ndarray) -> list[tuple[int, int]]:
+    """Where each token of a completion stands in its text, as `texts` gives it: (start, end) in characters.
+
+    A token that completes nothing (a later byte of one character) stands where the one before it does; end tokens have
+    no text. Found by decoding every beginning, so for completions, not for books.
+    """
+    text = texts(tokenizer, ids[None], np.ones((1, len(ids)), bool))[0]
+    out, before = [], 0
+    for i, token in enumerate(ids):
+        if token == tokenizer.eos_id:
+            out.append((before, before))
+            continue
+        after = min(len(text), len(tokenizer.decode([int(t) for t in ids[: i + 1] if t != tokenizer.eos_id])))
+        out.append((before, after) if after > before else (out[-1] if out else (before, before)))
+        before = max(before, after)
+    return out
+
+
 def complete(
     model,
     params,

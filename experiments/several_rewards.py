@@ -1,7 +1,8 @@
 """What an online run with several rewards, judges or preferences adds to its rollouts, and the front that it writes.
 
-`config.rewards` names the objectives (their weighted sum is `rewards`, each of them a column of `objective_rewards`),
-`config.judges` what a completion has to satisfy, `config.rollout.preferences` how prompts are told a preference:
+`config.rewards` names the objectives: their weighted sum is `rewards`, each of them is a column of `objective_rewards`,
+in the alphabetical order of the names (a config keeps no other). `config.judges` says what a completion has to satisfy,
+and `config.rollout.preferences` how prompts are told a preference:
 
 * `arc`: two objectives, v = (cos t, sin t) with t even in [-45, 45] degrees, as in directional preference alignment;
 * `simplex`: v from Dirichlet(1), as in multi-objective GFlowNets.
@@ -11,9 +12,8 @@ A preference stands before the prompt as whole numbers, round(100 v); kernels re
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from alignment import multi_objective
 from alignment.data import rows
-from alignment.rewards.runner import RewardRunner, Rewards
+from alignment.rewards.runner import RewardReport, RewardRunner, Rewards
 from alignment.training import figures, rollouts
 from experiments import prompt_sets, sampling
 
@@ -61,7 +61,13 @@ def columns(config: ConfigDict, prompts: Sequence[prompt_sets.Prompt]) -> list[s
     out = ["objective_rewards", "baseline_rewards", "prompt_baselines"]
     out += ["satisfied", "judgements"] if config.judges else []
     out += ["preference_weights"] if config.rollout.preferences else []
-    return out + (["task_ids"] if all("task" in p.record for p in prompts) else [])
+    return out + (["task_ids"] if task_names(prompts) else [])
+
+
+def task_names(prompts: Sequence[prompt_sets.Prompt]) -> list[str]:
+    """The tasks of the prompts by number, `task_ids`; none if a record does not name its `task`."""
+    names = {p.record.get("task") for p in prompts}
+    return [] if None in names else sorted(names)
 
 
 # --- preferences
@@ -92,6 +98,28 @@ def rounded(preferences: np.ndarray) -> np.ndarray:
     return (np.round(100 * np.asarray(preferences)) / 100).astype(np.float32)
 
 
+def tell(
+    config: ConfigDict, prompts: Sequence[prompt_sets.Prompt], rng: jax.Array, tokenizer
+) -> tuple[Sequence[prompt_sets.Prompt], np.ndarray | None]:
+    """The prompts of a rollout with a preference before each, and the preferences; as they were if there are none."""
+    kind = config.rollout.preferences
+    if not kind:
+        return prompts, None
+    drawn = draw(kind, len(prompts), len(config.rewards), np.asarray(jax.random.key_data(rng)).tolist())
+    return [told(p, v, tokenizer) for p, v in zip(prompts, drawn, strict=True)], drawn
+
+
+def tell_fan(
+    config: ConfigDict, prompts: Sequence[prompt_sets.Prompt], tokenizer
+) -> tuple[Sequence[prompt_sets.Prompt], np.ndarray | None]:
+    """The same for held-out prompts, which are told the preferences of `fan` in turn."""
+    if not config.rollout.preferences:
+        return prompts, None
+    preferences = fan(config.rollout.preferences, len(config.rewards))
+    preferences = preferences[np.arange(len(prompts)) % len(preferences)]
+    return [told(p, v, tokenizer) for p, v in zip(prompts, preferences, strict=True)], preferences
+
+
 def told(prompt: prompt_sets.Prompt, preference: np.ndarray, tokenizer) -> prompt_sets.Prompt:
     """The prompt with a preference before it; what rewards see of the prompt stays as it was."""
     numbers = " ".join(str(int(n)) for n in np.round(100 * preference))
@@ -103,63 +131,67 @@ def told(prompt: prompt_sets.Prompt, preference: np.ndarray, tokenizer) -> promp
 # --- judges, and the columns of a rollout
 
 
-@contextlib.contextmanager
-def judges(config: ConfigDict) -> Iterator[RewardRunner | None]:
-    """What asks the judges of `config.judges`, in processes of their own if rewards run in such; None without judges.
-
-    A judge that fails or takes too long is not satisfied, and is counted and shown as a reward is.
-    """
-    if not config.judges:
-        yield None
-        return
+def functions(config: ConfigDict) -> tuple[list, list[float]]:
+    """What is called on every completion, and its weights in `rewards`: the rewards, then the judges with weight 0."""
+    rewards, weights = prompt_sets.rewards(config.rewards)
     for name, entry in config.judges.items():
         if "weight" in (entry or {}):
             raise ValueError(f"config.judges.{name}.weight: a judge has none; every one must be satisfied")
-    functions, _ = prompt_sets.rewards(config.judges, "judges")
-    with RewardRunner(functions, **{**config.reward_runner.to_dict(), "on_failure": 0.0}) as runner:
-        yield runner
+    judges, _ = prompt_sets.rewards(config.judges, "judges")
+    return [*rewards, *judges], [*weights, *[0.0] * len(judges)]
+
+
+def by_objective(config: ConfigDict, got: Rewards) -> np.ndarray:
+    """f32 [N, K], one column for each of `config.rewards`."""
+    return got.by_function[:, : len(config.rewards)]
 
 
 def verdicts(config: ConfigDict, got: Rewards) -> np.ndarray:
-    """Bool [N, J]; ValueError if a judge gave anything but true or false."""
-    if (wrong := ~np.isin(got.by_function, (0.0, 1.0))).any():
+    """Bool [N, J]: a judge that fails or takes too long is not satisfied, and is counted and shown as a reward is.
+
+    ValueError if a judge gave anything but true or false.
+    """
+    values, failed = (x[:, len(config.rewards) :] for x in (got.by_function, got.failed_by_function))
+    if (wrong := ~np.isin(values, (0.0, 1.0)) & ~failed).any():
         row, column = np.argwhere(wrong)[0]
         raise ValueError(
-            f"config.judges.{list(config.judges)[column]}: gave {got.by_function[row, column]:g} for completion {row}; "
-            "a judge says True or False"
+            f"config.judges.{list(config.judges)[column]}: gave {values[row, column]:g} for completion {row}; a judge "
+            "says True or False"
         )
-    return got.by_function > 0.5
+    return (values > 0.5) & ~failed
 
 
 def of_rollout(
-    config: ConfigDict, read: Sequence[str], prompts: Sequence[prompt_sets.Prompt], texts: Sequence[str], got: Rewards,
-    preferences: np.ndarray | None, rewarder: RewardRunner, judge: RewardRunner | None, task_names: Sequence[str],
-) -> tuple[dict[str, np.ndarray], Any, dict[str, float]]:  # fmt: skip
-    """(columns of a rollout [rows, G, ...], report of the calls that failed, what to log)."""
-    size = (len(prompts), len(texts) // len(prompts))
-    out = {"objective_rewards": got.by_function.reshape(*size, -1)}
-    report, logged = None, {}
-    if len(config.rewards) > 1:
-        logged = {f"reward_{k}": float(v) for k, v in zip(config.rewards, got.by_function.mean(axis=0), strict=True)}
+    config: ConfigDict, read: Sequence[str], prompts: Sequence[prompt_sets.Prompt], got: Rewards,
+    preferences: np.ndarray | None, rewarder: RewardRunner, tasks: Sequence[str],
+) -> tuple[dict[str, np.ndarray], RewardReport]:  # fmt: skip
+    """(columns of a rollout [rows, G, ...], report of the further calls)."""
+    size = (len(prompts), len(got.rewards) // len(prompts))
+    out, report = {"objective_rewards": by_objective(config, got).reshape(*size, -1)}, RewardReport()
     if preferences is not None:
         out["preference_weights"] = np.repeat(preferences[:, None], size[1], axis=1)
-    if judge:
-        repeated = [p for p in prompts for _ in range(size[1])]
-        asked = judge([p.prompt for p in repeated], texts, [p.record for p in repeated])
-        passed = verdicts(config, asked)
-        out["satisfied"] = out["judgements"] = passed.all(axis=1).reshape(size)
-        logged |= {f"satisfied_{k}": float(v) for k, v in zip(config.judges, passed.mean(axis=0), strict=True)}
-        report = asked.report
+    if config.judges:
+        out["verdicts"] = verdicts(config, got).reshape(*size, -1)
+        out["satisfied"] = out["judgements"] = out["verdicts"].all(axis=-1)
     if {"baseline_rewards", "prompt_baselines"} & set(read):
         answers = [prompt_sets.demonstration_text(p, "an objective with baseline_rewards") for p in prompts]
         base = rewarder([p.prompt for p in prompts], answers, [p.record for p in prompts])
-        out["prompt_baselines"] = base.rewards
+        out["prompt_baselines"], report = base.rewards, base.report
         out["baseline_rewards"] = np.repeat(base.rewards[:, None], size[1], axis=1)
-        report = base.report if report is None else report + base.report
-    if task_names:
-        ids = np.array([task_names.index(p.record["task"]) for p in prompts], np.int32)
+    if "task_ids" in read:
+        ids = np.array([tasks.index(p.record["task"]) for p in prompts], np.int32)
         out["task_ids"] = np.repeat(ids[:, None], size[1], axis=1)
-    return out, report, logged
+    return out, report
+
+
+def logged(config: ConfigDict, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The mean of each reward, where there are several, and the pass rate of each judge."""
+    means = batch["objective_rewards"].mean(axis=(0, 1))
+    out = {f"reward_{k}": float(v) for k, v in zip(config.rewards, means, strict=True)} if len(means) > 1 else {}
+    if config.judges:
+        rates = batch["verdicts"].mean(axis=(0, 1))
+        out |= {f"satisfied_{k}": float(v) for k, v in zip(config.judges, rates, strict=True)}
+    return out
 
 
 # --- the front
@@ -183,7 +215,7 @@ def mean_rewards(
         texts = sampling.texts(tokenizer, drawn.tokens, drawn.mask)[: len(part) * count]
         repeated = [p for p in part for _ in range(count)]
         got = rewarder([p.prompt for p in repeated], texts, [p.record for p in repeated])
-        found.append(got.by_function)
+        found.append(by_objective(config, got))
     return np.concatenate(found).astype(np.float64).mean(axis=0)
 
 
@@ -198,17 +230,23 @@ class Point(NamedTuple):
     rewards: list[float]  # mean of each objective, maximised
 
 
-def points(by_objective: np.ndarray, preferences: np.ndarray | None) -> list[Point]:
+def points(rewards: np.ndarray, preferences: np.ndarray | None) -> list[Point]:
     """Mean rewards of an evaluation [prompts, samples, K]: one point, or one for each preference that was told."""
     if preferences is None:
-        return [Point(None, by_objective.mean(axis=(0, 1)).tolist())]
+        return [Point(None, rewards.mean(axis=(0, 1)).tolist())]
     kinds, which = np.unique(preferences, axis=0, return_inverse=True)
     which = which.reshape(-1)
-    return [Point(kind.tolist(), by_objective[which == n].mean(axis=(0, 1)).tolist()) for n, kind in enumerate(kinds)]
+    return [Point(kind.tolist(), rewards[which == n].mean(axis=(0, 1)).tolist()) for n, kind in enumerate(kinds)]
 
 
-def write_points(workdir: Path, names: Sequence[str], at: int, found: Sequence[Point]) -> None:
-    """Adds an evaluation to WORKDIR/pareto.jsonl, in place of what a run that was killed wrote from there on."""
+def write_points(workdir: Path, config: ConfigDict, at: int, found: Sequence[Point]) -> None:
+    """Adds an evaluation to WORKDIR/pareto.jsonl, in place of what a run that was killed wrote from there on.
+
+    A run with one reward has no front, and writes nothing.
+    """
+    if not found:
+        return
+    names, _ = maximised(config)
     path = workdir / "pareto.jsonl"
     before = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     lines = [line for line in before if line["iteration"] < at]

@@ -72,7 +72,7 @@ def run(config: ConfigDict, runs: Sequence[str], workdir: Path, points: int = 5)
         raise ValueError("config.rewards: a front needs two rewards or more")
     finetune.check_writable(workdir)
     device_mesh = mesh.make_mesh(config.mesh)
-    functions, reward_weights = prompt_sets.rewards(config.rewards)
+    functions, reward_weights = prompt_sets.rewards(config.rewards)  # judges have no place on a front
     tokenizer, mixed = mixtures(runs, points, device_mesh)
     _, held_out = prompt_sets.load(config, tokenizer)
     if not held_out:

@@ -8,8 +8,10 @@ import pytest
 import tiny_runs
 
 from alignment.training.logging import read_metrics
-from configs import common, online
-from experiments import finetune, reinforce
+from configs import common, evolution, online
+from configs import diffusion as diffusion_config
+from configs import flow as flow_config
+from experiments import diffusion, evolve, finetune, flow, reinforce
 
 CONFIGS = sorted(
     p.stem for p in (tiny_runs.ROOT / "configs").glob("*.py") if "def get_config(" in p.read_text(encoding="utf-8")
@@ -20,11 +22,30 @@ def test_there_are_configs():
     assert {"sft", "dpo", "lcpo", "tdpo2", "lipo_lambda", "bt_reward_loss"} <= set(CONFIGS)
 
 
-def is_online(name) -> bool:
-    return "experiments.reinforce" in importlib.import_module(f"configs.{name}").__doc__
+# What each script allows: every key with its default, the sections with free keys, and the check of its numbers.
+SCRIPTS = {
+    "finetune": (common.base, common.FREE, common.check_numbers),
+    "reinforce": (online.base, online.FREE, online.check_numbers),
+    "diffusion": (diffusion_config.base, diffusion_config.FREE, diffusion_config.check_numbers),
+    "flow": (flow_config.base, flow_config.FREE, flow_config.check_numbers),
+    "evolve": (evolution.base, evolution.FREE, evolution.check_numbers),
+}
 
 
-@pytest.mark.parametrize("name", [n for n in CONFIGS if is_online(n)])
+def script_of(name) -> str:
+    """The script that the command in the docstring runs."""
+    return re.search(r"python -m experiments\.(\w+) ", importlib.import_module(f"configs.{name}").__doc__)[1]
+
+
+def configs_of(script):
+    return pytest.mark.parametrize("name", [n for n in CONFIGS if script_of(n) == script])
+
+
+def test_every_config_is_of_a_script_that_is_tested_here():
+    assert {script_of(name) for name in CONFIGS} == set(SCRIPTS)
+
+
+@configs_of("reinforce")
 def test_online_runs(name, tmp_path, monkeypatch):
     """Rewards of text that a fresh model writes are all 0, and teach nothing: these count the letters instead."""
     tiny_runs.one_device(monkeypatch)
@@ -43,7 +64,34 @@ def test_online_runs(name, tmp_path, monkeypatch):
     assert [r["step"] for r in rows if r["split"] == "eval"] == [0, 3]
 
 
-@pytest.mark.parametrize("name", [n for n in CONFIGS if not is_online(n)])
+@configs_of("diffusion")
+def test_diffusion_runs(name, tmp_path, monkeypatch):
+    tiny_runs.one_device(monkeypatch)
+    config = tiny_runs.shrink_diffusion(importlib.import_module(f"configs.{name}").get_config())
+    config.rewards = {"letters": {"function": "tiny_runs:letters"}}
+    config.optimizer.learning_rate = 1e-2
+    diffusion.run(config, tmp_path)
+    for stage in [tmp_path, tmp_path / "before"] if config.before else [tmp_path]:
+        rows = read_metrics(stage / "metrics.jsonl")
+        train = [r for r in rows if r["split"] == "train"]
+        assert [r["step"] for r in train] == [1, 2, 3]
+        for row in rows:
+            assert all(v is not None and math.isfinite(v) for k, v in row.items() if k != "split"), row
+        assert any(r["grad_norm"] > 0 for r in train) and all(r["skipped"] == 0 for r in train)
+        assert [r["step"] for r in rows if r["split"] == "eval"] == [0, 3]
+
+
+@pytest.mark.parametrize("name", [n for n in CONFIGS if script_of(n) in ("flow", "evolve")])
+def test_toy_runs(name, tmp_path):
+    config = tiny_runs.shrink_toy(importlib.import_module(f"configs.{name}").get_config())
+    result = {"flow": flow, "evolve": evolve}[script_of(name)].run(config, tmp_path)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [r["step"] for r in rows if r["split"] == "train"] == [1, 2, 3]
+    assert all(v is not None and math.isfinite(v) for r in rows for k, v in r.items() if k != "split"), rows
+    assert (tmp_path / "result.json").is_file() and result["steps"] == 3
+
+
+@configs_of("finetune")
 def test_runs(name, tmp_path, monkeypatch):
     tiny_runs.one_device(monkeypatch)
     config = tiny_runs.shrink(importlib.import_module(f"configs.{name}").get_config())
@@ -74,9 +122,6 @@ def test_docstring_has_the_command(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_key_is_one_that_is_read(name):
     config = importlib.import_module(f"configs.{name}").get_config()
-    if is_online(name):
-        common.check_keys(config, online.base(), free=online.FREE)
-        online.check_numbers(config)
-    else:
-        common.check_keys(config, common.base())
-        common.check_numbers(config)
+    base, free, check_numbers = SCRIPTS[script_of(name)]
+    common.check_keys(config, base(), free=free)
+    check_numbers(config)

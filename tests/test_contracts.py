@@ -148,6 +148,27 @@ def test_gradient_agrees_with_finite_differences(row):
 
 
 @each_that_trains
+def test_gradient_in_float32_is_that_in_float64_tens_of_nats_away(row):
+    """Where a difference of large numbers, or a probability that rounds to 0 or 1, would show."""
+    example, rng = row.example(), np.random.default_rng(4)
+    for name, value in example.items():
+        if value.dtype.kind == "f" and name not in row.extremes and name != "labels":
+            far = value + rng.uniform(-30.0, 30.0, value.shape)
+            example[name] = np.abs(far) if "kls" in name else far
+    example = {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in example.items()}
+    single = weighted_grad(row, arrays_of(example), row.trains)
+    with jax.enable_x64(True):
+        double = weighted_grad(row, arrays_of(example, jnp.float64), row.trains)
+    for name in row.trains:
+        got, exact = np.asarray(single[name]), np.asarray(double[name])
+        assert (got.dtype, exact.dtype) == (np.float32, np.float64)
+        # Rounding may cost an entry 1e-5 of the largest of its own example, and a saturated sigmoid its last 1e-6.
+        largest = np.abs(exact).max(axis=tuple(range(1, exact.ndim)), keepdims=True)
+        excess = np.abs(got - exact) - (1e-3 * np.abs(exact) + 1e-5 * largest + 1e-6)
+        assert (excess <= 0).all(), f"{name}: {got[excess > 0]}, in float64 {exact[excess > 0]}"
+
+
+@each_that_trains
 def test_gradient_is_finite_and_non_zero_for_everything_trained(row):
     tree = arrays_of(row.example())
     for name, gradient in weighted_grad(row, tree, row.trains).items():
@@ -229,6 +250,8 @@ def test_a_wrong_shape_is_rejected(row):
     for name, value in tree.items():
         if row.per == "state" and name in row.shared:
             continue  # any number of annotators is a right one
+        if len(tree) == 1:
+            continue  # there is no other array for it to disagree with
         for wrong in (jnp.concatenate([value, value]), value[:1], value[..., None]):
             with pytest.raises(AssertionError):
                 row.kernel(*{**tree, name: wrong}.values(), **row.hyper)

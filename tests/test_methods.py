@@ -9,12 +9,13 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from alignment import analysis, losses, multi_objective
+from alignment import analysis, losses, multi_objective, policy_gradients
 
 ROOT = Path(__file__).resolve().parents[1]
 IDS = ROOT / "tests" / "catalogue_ids.txt"
 CATALOGUE = ROOT.parent / "shared" / "catalogue"
 NOT_OF_A_METHOD = {"configs/__init__.py", "configs/common.py", "configs/online.py"}
+NOT_OF_A_METHOD |= {"configs/diffusion.py", "configs/evolution.py", "configs/flow.py"}
 HEADER = ["id", "paper", "kernels", "config", "tests", "notebook"]
 
 
@@ -83,8 +84,8 @@ def test_paths_exist(method):
 
 def test_every_public_kernel_belongs_to_a_method():
     named = {kernel for m in METHODS for kernel in m.kernels}
-    assert not {f"alignment.losses.{name}" for name in losses.__all__} - named
-    assert not {f"alignment.multi_objective.{name}" for name in multi_objective.__all__} - named
+    for package in (losses, multi_objective, policy_gradients):
+        assert not {f"{package.__name__}.{name}" for name in package.__all__} - named
     # The pairs of results that the functions return are no kernels.
     functions = {name for name in analysis.__all__ if inspect.isfunction(getattr(analysis, name))}
     assert not {f"alignment.analysis.{name}" for name in functions} - named

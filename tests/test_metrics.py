@@ -23,6 +23,10 @@ LISTS = F([[-1.0, -2.0, -3.0], [-1.0, -3.0, -2.0], [-2.0, -2.0, -9.0]])  # in or
 LABELS = F([[1.0, 0.5, 0.0], [1.0, 0.5, 0.0], [1.0, 0.5, 0.0]])
 RAGGED = jnp.ones((3, 3, 2), bool).at[:, :, 1].set(False)
 
+# log-ratios 0.5, 0 and -0.5 of the three tokens that count
+RATIOS = (F([[-1.0, -9.0], [-2.0, -3.0]]), F([[-1.5, 5.0], [-2.0, -2.5]]), MASK)
+VALUES, RETURNS, BOTH = F([[1.0, 9.0], [2.0, 2.0]]), F([[2.0, 9.0], [2.0, 5.0]]), jnp.ones(2, bool)
+
 # name: (arguments, hyperparameters, expected)
 CASES = {
     "chosen_logp": (PAIR[:1], {}, [-1.0, -3.0, -2.0]),
@@ -58,6 +62,11 @@ CASES = {
     "token_entropy": ((TOKENS, MASK), {}, [[0.5, 0.0], [3.0, 4.0]]),
     "kl_to_reference": ((TOKENS, MASK), {}, [[0.5, 0.0], [3.0, 4.0]]),
     "sequence_forward_kls": ((TOKENS, MASK), {}, [0.5, 7.0]),
+    # e^0.5 = 1.65 and e^-0.5 = 0.61 against 0.5 and 1.5
+    "clip_fraction": (RATIOS, {"eps_low": 0.5, "eps_high": 0.5}, [[1.0, 0.0], [0.0, 0.0]]),
+    "approx_kl": (RATIOS, {}, [[0.1487213, 0.0], [0.0, 0.1065307]]),
+    # returns 2, 2, 5 of variance 2; errors 1, 0, 3 about 4/3: 1 - 1/18, 1 - 16/18, 1 - 25/18
+    "explained_variance": ((VALUES, RETURNS, MASK, BOTH), {}, [[17 / 18, 0.0], [2 / 18, -7 / 18]]),
 }
 each = pytest.mark.parametrize("name", CASES)
 each_with_mask = pytest.mark.parametrize(
@@ -291,3 +300,46 @@ def test_the_unseen_mass_is_what_is_left_and_the_pairs_mass_moves_against_it():
     ratio = metrics.pair_mass_log_ratio(policy[:, 0], policy[:, 1], reference[:, 0], reference[:, 1])
     np.testing.assert_array_equal(np.sign(ratio), -np.sign(change))
     assert np.isfinite(metrics.pair_mass_log_ratio(*(F([x]) for x in (-1e4, -2e4, -3e4, -1e4))))
+
+
+# --- online runs -----------------------------------------------------------------------------------------------------
+
+
+def mean_explained(values, returns, mask=None, valid=None):
+    mask = jnp.ones(values.shape, bool) if mask is None else mask
+    valid = jnp.ones(len(values), bool) if valid is None else valid
+    counted = mask & valid[:, None]
+    return float(jnp.sum(metrics.explained_variance(values, returns, mask, valid), where=counted) / jnp.sum(counted))
+
+
+def test_explained_variance_is_one_for_a_perfect_critic_and_zero_for_one_that_says_nothing():
+    returns = jax.random.normal(jax.random.key(0), (4, 5))
+    assert mean_explained(returns, returns) == pytest.approx(1.0)
+    assert mean_explained(returns + 3.0, returns) == pytest.approx(1.0, abs=1e-5), "a constant error has no variance"
+    assert mean_explained(jnp.full((4, 5), 2.0), returns) == pytest.approx(0.0, abs=1e-6)
+    assert mean_explained(-returns, returns) == pytest.approx(-3.0, rel=1e-5)
+    assert mean_explained(returns, jnp.ones((4, 5))) == 0.0
+
+
+def test_explained_variance_sees_neither_masked_tokens_nor_rows_that_are_not_there():
+    values, returns = (jax.random.normal(jax.random.key(i), (4, 5)) for i in (0, 1))
+    mask, valid = jnp.ones((4, 5), bool).at[0, 3:].set(False), jnp.array([True, True, True, False])
+    want = mean_explained(values, returns, mask, valid)
+    e, r = np.asarray(returns - values)[mask & valid[:, None]], np.asarray(returns)[mask & valid[:, None]]
+    assert want == pytest.approx(1 - e.var() / r.var(), rel=1e-4)
+    poison = jnp.where(mask & valid[:, None], 0.0, jnp.nan)
+    assert mean_explained(values + poison, returns - poison, mask, valid) == want
+
+
+def test_the_ratio_metrics_see_nothing_behind_the_mask():
+    policy, behaviour, mask = RATIOS
+    for name in ("clip_fraction", "approx_kl"):
+        poison = jnp.where(mask, 0.0, jnp.nan)
+        np.testing.assert_array_equal(call(name, (policy + poison, behaviour - poison, mask)), call(name))
+        assert jnp.isnan(call(name, (policy.at[0, 0].set(jnp.nan), behaviour, mask))[0, 0])
+
+
+def test_approx_kl_is_never_negative_and_nothing_before_an_update():
+    log_ratios = jnp.linspace(-1e4, 1e4, 101)[None]
+    kl = metrics.approx_kl(log_ratios, jnp.zeros_like(log_ratios), jnp.ones(log_ratios.shape, bool))
+    assert (kl >= 0).all() and jnp.isfinite(kl).all() and kl[0, 50] == 0

@@ -11,6 +11,7 @@ import pytest
 import alignment.losses.links
 import alignment.losses.margins
 import alignment.metrics
+import alignment.policy_gradients
 from alignment import objective, statistics
 from alignment.losses.stateful import StatefulKernel
 
@@ -343,3 +344,11 @@ def test_an_estimator_that_does_not_fit_is_refused_with_its_key(spec, words):
 def test_two_packages_with_one_name_are_not_joined():
     with pytest.raises(ValueError, match="both have a kernel 'add_one'"):
         objective.union(ESTIMATORS, ESTIMATORS)
+
+
+def test_the_number_of_prompts_is_filled_in_where_a_kernel_remembers_prompts():
+    spec = {"hapo": {"weight": 0.5}, "mine": {"kernel": "spo", "num_prompts": 12}, "clip_rewards": {"limit": 1.0}}
+    filled = objective.with_num_prompts(spec, alignment.policy_gradients, "shaping", 9)
+    assert filled == {"hapo": {"weight": 0.5, "num_prompts": 9}, "mine": spec["mine"], "clip_rewards": {"limit": 1.0}}
+    with pytest.raises(ValueError, match=r"config.shaping.mine.num_prompts: 12 places for prompts numbered up to 12"):
+        objective.with_num_prompts(spec, alignment.policy_gradients, "shaping", 13)

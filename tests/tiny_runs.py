@@ -1,4 +1,4 @@
-"""Configs of `experiments.finetune` small enough that a whole run takes seconds; used by several test files."""
+"""Configs of the scripts of `experiments` small enough that a whole run takes seconds; used by several test files."""
 
 from __future__ import annotations
 
@@ -56,10 +56,45 @@ def shrink_online(config, iterations=3):
     """An online config with its sizes made tiny, and the stage before it."""
     for section, values in _SMALL_ONLINE.items():
         config[section].update(values)
+    config.rollout.recycled = min(config.rollout.recycled, 1)
     config.training.iterations = config.training.eval_every = config.checkpoints.every = iterations
     if config.before:
         shrunk = shrink(config.before, 3)
         shrunk.data.corpus_size, shrunk.data.packed_length = 64, 128
+    return config
+
+
+def shrink_diffusion(config, iterations=3):
+    """A config of masked diffusion with its sizes made tiny, and the stage before it."""
+    for stage in [config, config.before] if config.before else [config]:
+        for section, values in _SMALL_ONLINE.items():
+            if section in stage:
+                stage[section].update({k: v for k, v in values.items() if k in stage[section]})
+        if stage.rollout.responses == "demonstrations":
+            stage.rollout.group_size = 1
+        stage.masking.samples = min(stage.masking.samples, 3)
+        stage.training.iterations = stage.training.eval_every = stage.checkpoints.every = iterations
+    return config
+
+
+_SMALL_TOY = {
+    "model": {"hidden_size": 8, "num_layers": 1, "sampler_steps": 3},
+    "pretraining": {"steps": 1, "batch_size": 8},
+    "rollout": {"groups": 2, "group_size": 4, "draws": 2},
+    "objective": {"width": 4, "targets": 3},
+    "agent": {"updates": 3, "episodes": 2, "steps": 3, "epochs": 2},
+    "evolution": {"pairs": 2, "tasks": 2, "generations": 2},
+    "evaluation": {"tasks": 4, "learning_rates": (1.0,)},
+}
+
+
+def shrink_toy(config, steps=3):
+    """A config of `experiments.flow` or `experiments.evolve` with its sizes made tiny."""
+    for section, values in _SMALL_TOY.items():
+        if section in config:
+            config[section].update({k: v for k, v in values.items() if k in config[section]})
+    config.training.steps = config.training.eval_every = config.training.checkpoint_every = steps
+    config.training.log_every = 1
     return config
 
 
@@ -91,8 +126,8 @@ def one_device(monkeypatch):
     monkeypatch.setattr(mesh, "make_mesh", functools.partial(mesh.make_mesh, devices=jax.devices()[:1]))
 
 
-def command(config_file, workdir, *flags) -> list[str]:
-    return [sys.executable, "-m", "experiments.finetune", f"--config={config_file}", f"--workdir={workdir}", *flags]
+def command(config_file, workdir, *flags, script="finetune") -> list[str]:
+    return [sys.executable, "-m", f"experiments.{script}", f"--config={config_file}", f"--workdir={workdir}", *flags]
 
 
 def environment(**extra) -> dict[str, str]:

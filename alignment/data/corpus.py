@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,11 @@ def prompts(split: str = "train") -> list[str]:
         for j, noun in enumerate(NOUNS)
         if ((i + j) % len(TEMPLATES) == 0) == (split == "test")
     ]
+
+
+def reward(prompt: str, completion: str, record: Mapping[str, Any]) -> float:
+    """`gold_reward` in the form of the rewards of an online run."""
+    return gold_reward(prompt, completion)
 
 
 def gold_reward(prompt: str, completion: str) -> float:

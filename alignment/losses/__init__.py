@@ -98,6 +98,7 @@ from alignment.losses.several_objectives import (
     safe_rlhf_cost,
 )
 from alignment.losses.supervised import (
+    mdlm,
     sft,
 )
 from alignment.losses.token_level import (
@@ -184,6 +185,7 @@ __all__ = [
     "lipo_pointwise_sigmoid",
     "lipo_softmax",
     "mah_dpo",
+    "mdlm",
     "modpo",
     "nca",
     "nca_pair",

@@ -1,6 +1,7 @@
 """Losses on demonstrations: one sequence per example, no reference, no preference."""
 
 import jax
+import jax.numpy as jnp
 
 from alignment import checks
 from alignment.losses.masking import keep
@@ -31,3 +32,26 @@ def sft(policy_token_logps: Array, mask: Array) -> Array:
     """
     (policy_token_logps,) = checks.floats(policy_token_logps=policy_token_logps)
     return -keep(policy_token_logps, mask)
+
+
+def mdlm(policy_elbo_terms: Array) -> Array:
+    """Training loss of a masked diffusion language model: minus the bound of log p(y|x), mean over the maskings.
+
+        loss[b] = -mean_j ell_j,  ell_j = (1 / t_j) * sum over hidden tokens of log p(y_i | what is not hidden)
+
+    Its expectation over maskings is an upper bound of the negative log-likelihood of the demonstration.
+
+    Args:
+      policy_elbo_terms: from `alignment.policy_gradients.mdlm_elbo_terms`. Trained.
+
+    Shapes: `[..., n]`, n maskings; result float32 `[...]`, in nats per response.
+
+    Raises:
+      AssertionError: terms not floating, or without an axis of maskings.
+
+    Paper: Sahoo et al., 2024, arXiv 2406.07524. Per response; LLaDA divides by its length, which is a constant there.
+    """
+    (terms,) = checks.floats(policy_elbo_terms=policy_elbo_terms)
+    if not terms.ndim:
+        raise AssertionError("policy_elbo_terms must have shape (..., n), got ()")
+    return -jnp.mean(terms, axis=-1)

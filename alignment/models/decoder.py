@@ -88,6 +88,7 @@ class DecoderConfig:
     attn_softcap: float | None = None
     max_position_embeddings: int = 2048
     reward_heads: int = 0
+    causal: bool = True  # False: a token also sees what stands after it (for masked diffusion)
     dtype: str = "float32"  # of the computation
     param_dtype: str = "float32"
     remat: str = "none"  # "full": keep only layer inputs; "dots": also keep matrix products of weights
@@ -151,8 +152,20 @@ class Model(NamedTuple):
     head: Callable[[Params], Array]
 
 
+def visible_segments(query_segments: Array, key_segments: Array) -> Array:
+    """Which key each query may see, wherever it stands: of its tree, not padding, on the prompt or its own branch.
+
+    Segment ids as in `attention_mask`, [B, Q] and [B, S]; bool [B, Q, S]. A bidirectional model sees just this: a
+    prompt sees itself and no completion, so completions can share it here too.
+    """
+    query, key = query_segments[..., :, None], key_segments[..., None, :]
+    key_branch = key % BRANCHES
+    same_tree = (query // BRANCHES == key // BRANCHES) & (key != 0)
+    return same_tree & ((key_branch == 0) | (key_branch == query % BRANCHES))
+
+
 def attention_mask(query_segments: Array, query_index: Array, key_segments: Array, key_index: Array) -> Array:
-    """Which key each query sees: of its tree, not padding, not later in the row, on the prompt or its own branch.
+    """Which key each query of a causal model sees: of `visible_segments`, those not later in the row.
 
     Args:
       query_segments: i32 [B, Q] segment ids, tree * 1024 + branch, 0 for padding.
@@ -163,11 +176,14 @@ def attention_mask(query_segments: Array, query_index: Array, key_segments: Arra
     Returns:
       bool [B, Q, S]. Padding queries see nothing.
     """
-    query, key = query_segments[..., :, None], key_segments[..., None, :]
-    key_branch = key % BRANCHES
-    same_tree = (query // BRANCHES == key // BRANCHES) & (key != 0)
-    on_path = (key_branch == 0) | (key_branch == query % BRANCHES)
-    return same_tree & on_path & (key_index[..., None, :] <= query_index[..., :, None])
+    earlier = key_index[..., None, :] <= query_index[..., :, None]
+    return visible_segments(query_segments, key_segments) & earlier
+
+
+def _visible(config: DecoderConfig, query_segments, query_index, key_segments, key_index) -> Array:
+    if not config.causal:
+        return visible_segments(query_segments, key_segments)
+    return attention_mask(query_segments, query_index, key_segments, key_index)
 
 
 def layer_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
@@ -350,7 +366,8 @@ def hidden(
       params: as made by `init`. With a cache, `params["layers"]` may also be a tuple of one dict per layer
         (`unstack_layers`), which spares a decoding loop the slicing.
       tokens, positions, segment_ids: i32 [B, Q]. Positions only rotate; visibility follows columns and segments.
-      cache: columns already seen; the new ones are written from `cache.length` on. None: the row is complete.
+      cache: columns already seen; the new ones are written from `cache.length` on. None: the row is complete. Of a
+        bidirectional model the columns of a cache do not see those that come later: a prompt may, a response may not.
 
     Raises:
       ValueError: shapes differ, or the columns do not fit the cache (as far as that is known while tracing; a traced
@@ -372,7 +389,7 @@ def hidden(
         _check_fits(cache, tokens.shape[1])
         start = cache.length
         segments = jax.lax.dynamic_update_slice(cache.segment_ids, segment_ids.astype(jnp.int32), (0, start))
-        mask = attention_mask(segment_ids, start + columns, segments, jnp.arange(segments.shape[1]))
+        mask = _visible(config, segment_ids, start + columns, segments, jnp.arange(segments.shape[1]))
         if not isinstance(layers, tuple):
             layers = unstack_layers(params)["layers"]
         written = []
@@ -387,7 +404,7 @@ def hidden(
             written.append(pair)
         cache = Cache(tuple(written), segments, start + tokens.shape[1])
     else:
-        mask = attention_mask(segment_ids, columns, segment_ids, columns)
+        mask = _visible(config, segment_ids, columns, segment_ids, columns)
         block = _remat(config, lambda h, layer: _layer(config, h, layer, rotary, mask)[0], config.scan_layers)
         if config.scan_layers:
             h, _ = jax.lax.scan(lambda h, layer: (block(h, layer), None), h, layers)

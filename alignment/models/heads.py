@@ -1,6 +1,9 @@
 """Reward heads: a linear map from the hidden state of a token, usually a completion's last, to n scores (no bias).
 
 One head is the reward model of Ouyang et al. (2022), arXiv:2203.02155; several serve many objectives or an ensemble.
+
+The heads may also be those of a second network, whose parameters then stand beside the policy's under `VALUE_MODEL`:
+the policy itself has no head then, and what trains the heads does not reach it.
 """
 
 import dataclasses
@@ -11,6 +14,8 @@ import jax.numpy as jnp
 from alignment.models.decoder import DecoderConfig, Params
 
 Array = jax.Array
+
+VALUE_MODEL = "value_model"
 
 
 def rewards(params: Params, h: Array, last_index: Array) -> Array:
@@ -56,3 +61,19 @@ def add_reward_heads(
     return dataclasses.replace(config, reward_heads=reward_heads), params | {
         "reward_head": draw.astype(config.param_dtype)
     }
+
+
+def add_value_model(config: DecoderConfig, params: Params, rng: Array) -> Params:
+    """The parameters with a second network beside them: a copy of the first with one fresh head."""
+    _, with_head = add_reward_heads(config, jax.tree.map(jnp.copy, params), rng)
+    return params | {VALUE_MODEL: with_head}
+
+
+def value_params(params: Params) -> Params:
+    """The parameters of the network that bears the heads: the second one if there is one."""
+    return params.get(VALUE_MODEL, params)
+
+
+def policy_params(params: Params) -> Params:
+    """The parameters without the second network, if there is one."""
+    return {name: value for name, value in params.items() if name != VALUE_MODEL}

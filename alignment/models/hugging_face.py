@@ -157,6 +157,8 @@ def config_to_hugging_face(config: DecoderConfig, dtype: str = "float32") -> dic
       ValueError: a combination of features that no supported architecture has.
     """
     gemma = (config.norm == "gemma", config.embedding_scale, config.activation == "gelu_tanh")
+    if not config.causal:
+        raise ValueError("causal=False has no counterpart in the layouts written here")
     if config.logit_softcap is not None or config.attn_softcap is not None:
         raise ValueError("logit_softcap and attn_softcap have no counterpart in the layouts written here")
     if config.attention_output_bias and not config.attention_bias:

@@ -101,9 +101,11 @@ from alignment.policy_gradients.meta_objectives import (
 )
 from alignment.policy_gradients.mixed_policy import (
     demonstration_nll,
+    expo_advantages,
     hpt_rollouts,
     hpt_rows,
     luffy,
+    sampled_tokens_mask,
     srft_demonstrations,
     srft_reinforcement,
 )
@@ -150,6 +152,8 @@ from alignment.policy_gradients.shaping import (
     kl_penalized_rewards,
     kl_shaped_rewards,
     overlong_shaping,
+    return_improvements,
+    span_shaped_rewards,
     terminal_rewards,
 )
 from alignment.policy_gradients.success_trackers import (
@@ -272,6 +276,7 @@ __all__ = [
     "entropy_target",
     "es_gradient",
     "es_step",
+    "expo_advantages",
     "gae",
     "gae_whitened",
     "gain_rl_next_center",
@@ -358,11 +363,14 @@ __all__ = [
     "remax_advantages",
     "remax_kl_to_go_advantages",
     "remax_one_step_kl_advantages",
+    "return_improvements",
     "reward_normalization",
     "reward_scaling",
     "rlgf_roll_in_lengths",
     "rloo_advantages",
     "running_reward_moments",
+    "sampled_tokens_mask",
+    "span_shaped_rewards",
     "spo",
     "spo_drifts",
     "spo_forgetting",

@@ -1,4 +1,4 @@
-"""Demonstrations and rollouts in one batch: HPT, LUFFY and SRFT.
+"""Demonstrations and rollouts in one batch: HPT, LUFFY, SRFT and ExPO.
 
 `demonstration_mask` [N, T] is True on tokens that somebody else wrote, and so a part of `mask`; a row may begin with a
 demonstration and go on with a rollout. Losses of demonstrations alone take only that mask, so that `token_mean` divides
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from alignment import checks
 from alignment.losses.masking import keep
 from alignment.policy_gradients import grouping
+from alignment.policy_gradients.advantages import grpo_advantages
 
 Array = jax.Array
 _stop = jax.lax.stop_gradient
@@ -111,6 +112,64 @@ def hpt_rollouts(
     )
     own = mask & ~_demonstrated(demonstration_mask, mask)
     return keep(-_stop(keep(advantages, own)) * _ratios(policy, behaviour, own), own)
+
+
+def expo_advantages(
+    rewards: Array,
+    group_ids: Array,
+    demonstration_mask: Array,
+    valid: Array,
+    *,
+    eps: float = 1e-6,
+    ddof: int = 1,
+    axis_name: Any = None,
+) -> Array:
+    """GRPO's advantages among the completions that were sampled; 0 for a self-explanation, which is only imitated.
+
+    In a group whose samples all fail they are 0, so that -log pi of the explanation alone moves the policy: what is
+    sampled is trained with the mask of `sampled_tokens_mask`, and the explanation by `demonstration_nll`.
+
+    Args:
+      rewards: of each completion. Held fixed, as is everything here.
+      group_ids: integer, shared by the completions of one prompt and its explanation.
+      demonstration_mask: bool, True on tokens of explanations; a row with one is an explanation.
+      valid: bool, False for rows that do not count.
+      eps: in (0, inf).
+      ddof: 1 divides the sum of squares by the number of samples less one, 0 by that number.
+      axis_name: mapped axis (or axes) over which the batch is split; groups may lie on several devices.
+
+    Shapes: demonstration_mask `[N, T]`, the others `[N]`; result float32 `[N]`.
+
+    Raises:
+      AssertionError: shapes do not agree, rewards not floating, ids not integer, masks not bool.
+      ValueError: a static hyperparameter out of range.
+
+    Paper: Zhou et al., 2025 (ExPO), arXiv 2507.02834, ExP-GRPO. The explanation is sampled with the answer in its
+    prompt and trained without it.
+    """
+    checks.boolean(demonstration_mask=demonstration_mask, valid=valid)
+    checks.leading_shape(valid=valid, demonstration_mask=demonstration_mask)
+    sampled = valid & ~jnp.any(demonstration_mask, axis=-1)
+    return grpo_advantages(rewards, group_ids, sampled, eps=eps, ddof=ddof, axis_name=axis_name)
+
+
+def sampled_tokens_mask(mask: Array, demonstration_mask: Array) -> Array:
+    """True on the completion tokens that the policy drew: those of no demonstration.
+
+    Args:
+      mask: bool, True on completion tokens.
+      demonstration_mask: bool, True on tokens of demonstrations.
+
+    Shapes: both `[..., T]`; result bool `[..., T]`.
+
+    Raises:
+      AssertionError: shapes differ or dtypes are wrong.
+
+    Paper: Zhou et al., 2025 (ExPO), arXiv 2507.02834.
+    """
+    checks.boolean(mask=mask, demonstration_mask=demonstration_mask)
+    checks.same_shape(mask=mask, demonstration_mask=demonstration_mask)
+    return mask & ~demonstration_mask
 
 
 def demonstration_nll(policy_token_logps: Array, demonstration_mask: Array) -> Array:

@@ -76,13 +76,13 @@ def _check_count(count: int, size: int) -> None:
 
 
 def knapsack_allocation(
-    success_rates, *, total: int, lowest: int = 2, highest: int = 128, clamp: float = 0.0
+    success_rates, *, total: int, lowest: int = 2, highest: int = 128, clamp: float = 0.0, unit: int = 1
 ) -> np.ndarray:
     """Rollouts per prompt that maximise the sum of `knapsack_value`, `total` of them at most: Knapsack RL.
 
-    Every prompt gets `lowest`; the rest go one by one to the prompt whose value rises most. That is optimal, as the
-    value is concave in the number of rollouts. Ties go to the prompt that has fewer, then to the earlier. What nobody
-    gains from (every p 0 or 1, or everyone at `highest`) is not given out.
+    Every prompt gets `lowest`; the rest go `unit` by `unit` to the prompt whose value rises most. That is optimal, as
+    the value is concave in the number of rollouts. Ties go to the prompt that has fewer, then to the earlier. What
+    nobody gains from (every p 0 or 1, or everyone at `highest`) is not given out.
 
     Args:
       success_rates: p of each prompt, in [0, 1], from earlier rollouts.
@@ -90,41 +90,42 @@ def knapsack_allocation(
       lowest, highest: rollouts of one prompt.
       clamp: p is taken into [clamp, 1 - clamp], in [0, 1/2]. An estimate of 0 from a few failures has value 0 for ever:
         with 0 such prompts get `lowest`.
+      unit: rollouts that are given out together, at least 1: a multiple of it is added to `lowest`.
 
     Shapes: success_rates `[P]`; result int64 `[P]`.
 
     Raises:
-      ValueError: a rate or clamp out of range, not 1 <= lowest <= highest, total below P * lowest.
+      ValueError: a rate or clamp out of range, not 1 <= lowest <= highest, total below P * lowest, unit below 1.
 
     Paper: Li et al., 2025, arXiv 2509.25849 (by dynamic programming: `knapsack_allocation_exact`, for comparison).
     """
-    rates = _checked_rates(success_rates, total, lowest, highest, clamp)
+    rates = _checked_rates(success_rates, total, lowest, highest, clamp, unit)
     counts = np.full(rates.shape, lowest, np.int64)
-    queue = [(-_marginal(p, lowest), lowest, i) for i, p in enumerate(rates) if lowest < highest]
+    queue = [(-_marginal(p, lowest, unit), lowest, i) for i, p in enumerate(rates) if lowest + unit <= highest]
     heapq.heapify(queue)
     left = total - int(counts.sum())
-    while left > 0 and queue and queue[0][0] < 0:
+    while left >= unit and queue and queue[0][0] < 0:
         _, size, i = heapq.heappop(queue)
-        counts[i] = size + 1
-        left -= 1
-        if size + 1 < highest:
-            heapq.heappush(queue, (-_marginal(rates[i], size + 1), size + 1, i))
+        counts[i] = size = size + unit
+        left -= unit
+        if size + unit <= highest:
+            heapq.heappush(queue, (-_marginal(rates[i], size, unit), size, i))
     return counts
 
 
 def knapsack_allocation_exact(
-    success_rates, *, total: int, lowest: int = 2, highest: int = 128, clamp: float = 0.0
+    success_rates, *, total: int, lowest: int = 2, highest: int = 128, clamp: float = 0.0, unit: int = 1
 ) -> np.ndarray:
     """The same maximum by dynamic programming over prompts and budgets, O(P * total * (highest - lowest)).
 
     Args, shapes and errors as for `knapsack_allocation`, whose sum of values it has; the counts can differ where two
     allocations are worth the same. Paper: Li et al., 2025, arXiv 2509.25849.
     """
-    rates = _checked_rates(success_rates, total, lowest, highest, clamp)
-    spare = total - lowest * rates.size
+    rates = _checked_rates(success_rates, total, lowest, highest, clamp, unit)
+    spare = (total - lowest * rates.size) // unit
     best, choices = np.zeros(spare + 1), []
     for p in rates:
-        sizes = np.arange(lowest, min(highest, lowest + spare) + 1)
+        sizes = np.arange(lowest, min(highest, lowest + spare * unit) + 1, unit)
         values = (1 - p**sizes - (1 - p) ** sizes) * p * (1 - p) ** 2
         table = np.full((sizes.size, spare + 1), -np.inf)
         for extra, value in enumerate(values):
@@ -134,21 +135,21 @@ def knapsack_allocation_exact(
     counts, budget = np.zeros(rates.shape, np.int64), spare
     for i in reversed(range(rates.size)):
         extra = int(choices[i][budget])
-        counts[i], budget = lowest + extra, budget - extra
+        counts[i], budget = lowest + extra * unit, budget - extra
     return counts
 
 
-def _marginal(p: float, size: int) -> float:
-    """Value(size + 1, p) - Value(size, p)."""
-    return float(p * (1 - p) ** 2 * (p**size * (1 - p) + (1 - p) ** size * p))
+def _marginal(p: float, size: int, unit: int) -> float:
+    """Value(size + unit, p) - Value(size, p)."""
+    return float(p * (1 - p) ** 2 * sum(p**n * (1 - p) + (1 - p) ** n * p for n in range(size, size + unit)))
 
 
-def _checked_rates(success_rates, total: int, lowest: int, highest: int, clamp: float) -> np.ndarray:
+def _checked_rates(success_rates, total: int, lowest: int, highest: int, clamp: float, unit: int) -> np.ndarray:
     rates = np.asarray(success_rates, np.float64)
     if rates.ndim != 1 or not ((rates >= 0) & (rates <= 1)).all():
         raise ValueError("success_rates must have shape ('P',) and lie in [0, 1]")
     checks.number("clamp", clamp, 0.0, 0.5, closed="both")
-    for name, value in (("total", total), ("lowest", lowest), ("highest", highest)):
+    for name, value in (("total", total), ("lowest", lowest), ("highest", highest), ("unit", unit)):
         checks.positive_integer(name, value)
     if highest < lowest:
         raise ValueError(f"highest must be an integer in [{lowest}, inf), got {highest}")

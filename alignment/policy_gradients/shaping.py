@@ -56,6 +56,60 @@ def _kl_shaped(rewards, behaviour_token_logps, reference_token_logps, mask, beta
     return _stop(_on_last_token(rewards, mask) - beta * kls), _stop(jnp.sum(kls, axis=-1))
 
 
+def span_shaped_rewards(
+    span_labels: Array, behaviour_token_logps: Array, reference_token_logps: Array, mask: Array, *, beta: float = 0.2
+) -> Array:
+    """r_t = delta_t - beta (log pi_old - log ref): 1 on a token that a critique praises, -1 on one that it blames.
+
+    The critique's words become the rewards of just the tokens that they speak of; the completion has no score of its
+    own. Longer spans weigh more. Generalised advantages and PPO follow.
+
+    Args:
+      span_labels: 1, -1, or 0 for each token. Held fixed, as is everything here.
+      behaviour_token_logps: log-prob of each completion token under the policy that sampled it.
+      reference_token_logps: the same under the reference.
+      mask: bool, True on completion tokens.
+      beta: in [0, inf); in the authors' script adaptive, from 0.2.
+
+    Shapes: all `[..., T]`; result float32 `[..., T]`, in the units of the labels, 0 behind the mask.
+
+    Raises:
+      AssertionError: shapes differ, labels or log-probs not floating, mask not bool.
+      ValueError: static beta out of range.
+
+    Paper: Wang et al., 2025 (Text2Grad), arXiv 2505.22338. The released configuration takes the exact divergence over
+    the vocabulary in the place of log pi_old - log ref, of which it is the mean.
+    """
+    labels, behaviour, reference = checks.floats(
+        span_labels=span_labels,
+        behaviour_token_logps=behaviour_token_logps,
+        reference_token_logps=reference_token_logps,
+    )
+    checks.number("beta", beta, 0.0, closed="left")
+    return _stop(keep(labels, mask) - beta * (keep(behaviour, mask) - keep(reference, mask)))
+
+
+def return_improvements(returns: Array, next_returns: Array) -> Array:
+    """r_i = G_{i+1} - G_i: a reflection is worth what the next episode gains on the one that it looks back on.
+
+    Along the episodes of a task the rewards add up to G_n - G_0, and a constant added to all returns changes nothing. A
+    task that is solved already gives none above 0: leave it out.
+
+    Args:
+      returns: of the episode that the reflection was written after. Held fixed, as is everything here.
+      next_returns: of the episode that read it.
+
+    Shapes: both `[...]`; result float32 `[...]`, in the units of the returns.
+
+    Raises:
+      AssertionError: shapes differ, or returns not floating.
+
+    Paper: Yao et al., 2023 (Retroformer), arXiv 2308.02151.
+    """
+    before, after = checks.floats(returns=returns, next_returns=next_returns)
+    return _stop(after - before)
+
+
 def kl_shaped_rewards(
     rewards: Array, behaviour_token_logps: Array, reference_token_logps: Array, mask: Array, *, beta: float = 0.05
 ) -> Array:

@@ -33,20 +33,40 @@ def find_spans(text: str, labelled: Sequence[tuple[str, int]]) -> tuple[list[tup
 
 
 def token_labels(text: str, offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """int8 [T]: +1 for tokens of good spans, -1 of bad ones, 0 elsewhere.
+    """`character_labels` of the spans widened to whole words: every token of a word inherits the word's label."""
+    return character_labels(text, offsets, whole_words(text, spans))
 
-    A span is widened to whole words first, and a token takes the label of any of its characters; characters that good
-    and bad spans share count for neither (0), and a token with characters of both signs takes the majority.
-    """
-    marks = np.zeros((2, len(text)), bool)
+
+def whole_words(text: str, spans: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """The same spans, each from the beginning of the first word that it touches to the end of the last."""
     words = [match.span() for match in re.finditer(r"\w+", text)]
     starts, ends = np.array([w[0] for w in words], int), np.array([w[1] for w in words], int)
+    widened = []
     for start, end, label in spans:
-        if not 0 <= start < end <= len(text):
-            raise ValueError(f"span ({start}, {end}) must lie in the text of {len(text)} characters and not be empty")
+        _check_inside(text, start, end)
         touched = (starts < end) & (ends > start)
         if touched.any():
-            start, end = min(start, starts[touched].min()), max(end, ends[touched].max())
+            start, end = int(min(start, starts[touched].min())), int(max(end, ends[touched].max()))
+        widened.append((start, end, label))
+    return widened
+
+
+def _check_inside(text: str, start: int, end: int) -> None:
+    if not 0 <= start < end <= len(text):
+        raise ValueError(f"span ({start}, {end}) must lie in the text of {len(text)} characters and not be empty")
+
+
+def character_labels(
+    text: str, offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int, int]]
+) -> np.ndarray:
+    """int8 [T]: +1 for tokens of good spans, -1 of bad ones, 0 elsewhere.
+
+    A token takes the label of any of its characters; characters that good and bad spans share count for neither (0),
+    and a token with characters of both signs takes the majority.
+    """
+    marks = np.zeros((2, len(text)), bool)
+    for start, end, label in spans:
+        _check_inside(text, start, end)
         marks[0 if _sign(label) > 0 else 1, start:end] = True
     characters = marks[0].astype(np.int64) - marks[1]
     sums = np.concatenate([[0], np.cumsum(characters)])

@@ -8,6 +8,8 @@
 | `sorting`      | `sort 52731: `        | `12357.`   | 3, 5, 7 digits                                                 |
 | `copy_reverse` | `reverse abcde: `     | `edcba.`   | 3, 5, 7 letters; the other word is `copy`                      |
 
+and those of `assisted_tasks`: `keywords`, `retrospection`, `plain_words`.
+
 A record has prompt, answer (a right completion without its full stop), task, and what the task's reward reads. With a
 begin token prompts fit `PROMPT_LENGTH` bytes, with an end token completions fit `COMPLETION_LENGTH`. Demonstrations are
 right with a stated probability (`ACCURACY`), so that imitation leaves something to gain. Problems are "train" or "test"
@@ -34,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from alignment.rewards import expressions, verifiable
+from alignment.rewards import assisted_tasks, expressions, verifiable
 
 Record = Mapping[str, Any]
 
@@ -221,4 +223,7 @@ TASKS: dict[str, Task] = {
     "countdown": Task(_countdown, _wrong_combination, verifiable.countdown),
     "sorting": Task(_sorting, _one_slip, _same_text),
     "copy_reverse": Task(_copy_reverse, _one_slip, _same_text),
+    "keywords": Task(assisted_tasks.keywords, _one_slip, _same_text),
+    "retrospection": Task(assisted_tasks.retrospection, _one_slip, _same_text),
+    "plain_words": Task(assisted_tasks.plain_words, assisted_tasks.other_words, _same_text),
 }

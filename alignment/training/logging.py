@@ -19,7 +19,7 @@ class MetricsLog:
     def __init__(self, directory: Path, resume_step: int):
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "metrics.jsonl"
-        _forget_after(self.path, resume_step)
+        forget_after(self.path, resume_step)
         self._file = self.path.open("a", buffering=1)
         self._events = tensorboardX.SummaryWriter(str(directory / "tensorboard"), purge_step=resume_step + 1)
 
@@ -35,8 +35,11 @@ class MetricsLog:
         self._events.close()
 
 
-def _forget_after(path: Path, step: int) -> None:
-    """Drops what a killed run wrote after its last checkpoint (and a torn last line): those steps are run again."""
+def forget_after(path: Path, step: int, key: str = "step") -> None:
+    """Drops what a killed run wrote after its last checkpoint (and a torn last line): those steps are run again.
+
+    Without a checkpoint (step 0) that is everything, the lines about step 0 too.
+    """
     if not path.exists():
         return
     kept = []
@@ -45,7 +48,7 @@ def _forget_after(path: Path, step: int) -> None:
             row = json.loads(line)
         except json.JSONDecodeError:
             break  # a line torn by the kill; nothing whole follows it
-        if row["step"] <= step:
+        if step and row[key] <= step:
             kept.append(line + "\n")
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(kept))

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import optax
 
+from alignment.models import heads
+
 SCHEDULES = ("constant", "cosine", "linear")
 
 
@@ -54,3 +56,14 @@ def make(config: Mapping[str, Any], steps: int) -> tuple[optax.GradientTransform
         )
     )
     return optax.chain(*parts), rate
+
+
+def with_value_model(
+    policy: optax.GradientTransformation, value: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """Each of two networks (`heads.add_value_model`) by an optimizer of its own, clipped by its own norm."""
+
+    def which(params: Any) -> dict[str, str]:
+        return {name: "value" if name == heads.VALUE_MODEL else "policy" for name in params}
+
+    return optax.multi_transform({"policy": policy, "value": value}, which)

@@ -32,6 +32,7 @@ def make_losses(
     *,
     chunk_size: int | None = None,
     temperature: float = 1.0,
+    draws: statistics.Draws | None = None,
 ) -> Callable:
     """`(params, frozen_params, method_state, batch) -> ({term: sum}, {metric: sum}, kept)`, unreduced by design."""
     needs = statistics.needs_of(objective.names_of((*terms, *metrics)))
@@ -39,7 +40,7 @@ def make_losses(
     def losses(params, frozen_params, method_state, batch):
         frozen = {whose: (frozen_models[whose], frozen_params[whose]) for whose in frozen_params}
         computed = statistics.compute(
-            needs, model, params, frozen, batch, chunk_size=chunk_size, temperature=temperature
+            needs, model, params, frozen, batch, chunk_size=chunk_size, temperature=temperature, draws=draws
         )
         sums, kept = objective.evaluate(terms, method_state, sides, computed, batch)
         logged, _ = objective.evaluate(metrics, {}, sides, computed, batch)
@@ -86,6 +87,7 @@ def make_update(
     optimizer: optax.GradientTransformation,
     *,
     accumulate: int = 1,
+    draws_from_rng: bool = False,
     reference_every: int = 0,
     reference_weight: float = 1.0,
 ) -> Callable[[TrainState, Any, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
@@ -100,10 +102,14 @@ def make_update(
 
     A state with a `reference` is scored against that one, and after every `reference_every` steps (0: never) it moves
     towards the new policy by `reference_weight`, unless that very step was skipped.
+
+    With `draws_from_rng` each row of the batch gets a number of its own, new at every step, to draw tokens from.
     """
 
     def step(state: TrainState, frozen_params, batch):
         frozen_params = with_reference(frozen_params, state)
+        if draws_from_rng:
+            batch = {**batch, "seeds": jax.random.bits(state.rng, batch["ids"].shape[:1], jnp.uint32)}
         denominators = objective.weights(terms, sides, batch)
         metric_weights = objective.weights(metrics, sides, batch)
 
@@ -142,7 +148,7 @@ def make_update(
                 lambda old, new: tr_dpo_soft_update(old, new, alpha=reference_weight),
                 lambda old, new: old,
                 reference,
-                params,
+                {name: params[name] for name in reference},  # a value model is no part of it
             )
         bad = 1 - finite.astype(jnp.int32)
         new_state = TrainState(

@@ -29,7 +29,7 @@ def get_sweep():
     return {
         "parameters": {"learning_rate": [3e-5, 1e-4, 3e-4], "kl_weight": [0.0, 0.04], "seed": [10, 11, 12]},
         "maximize": ["hypervolume"],
-        "report": ["reward_sorting", "reward_short"],
+        "report": ["reward_sorting", "reward_terse"],
         "repeat": "seed",
         "figure": {"x": "learning_rate", "line": "kl_weight"},
     }

@@ -9,6 +9,7 @@ import orbax.checkpoint as ocp
 import pytest
 import tiny_runs
 
+from alignment.data import formats
 from alignment.training import preemption, rollouts
 from alignment.training.logging import read_metrics
 from configs import online
@@ -68,6 +69,21 @@ def test_stopped_and_resumed_is_bit_identical_with_trackers_too(tmp_path, monkey
         with pytest.raises(SystemExit) as stopped:
             reinforce.run(config, tmp_path / "parts")
     assert stopped.value.code == 0
+    reinforce.run(config, tmp_path / "parts")
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+    assert final_state(config, tmp_path / "parts") == final_state(config, tmp_path / "whole")
+
+
+def test_an_engines_memory_is_part_of_what_is_resumed(tmp_path, monkeypatch):
+    """NLPO's older policy is renewed at iteration 2 and 4, and the run stopped between."""
+    config = tiny(5, checkpoints__every=10, training__minibatches=1, rollout__engine="experiments.engines:nlpo")
+    config.rollout.engine_settings = {"p": 0.5, "min_tokens": 3, "refresh_every": 2}
+    reinforce.run(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        seen = iter(range(1, 100))
+        patch.setattr(preemption.StopOnSignal, "requested", lambda self: next(seen) == 3)
+        with pytest.raises(SystemExit):
+            reinforce.run(config, tmp_path / "parts")
     reinforce.run(config, tmp_path / "parts")
     assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
     assert final_state(config, tmp_path / "parts") == final_state(config, tmp_path / "whole")
@@ -208,6 +224,16 @@ def hangs(prompt, completion, record):
         (lambda c: setattr(c, "shaping", {"hapo": {"weight": -1.0}}), "weight"),
         (lambda c: setattr(c, "advantages", {"gae": {}}), "needs 'token_rewards'"),
         (lambda c: c.rollout.update(engine="nowhere:engine"), "config.rollout.engine"),
+        (lambda c: c.rollout.update(engine="test_reinforce:no_such_engine"), "cannot make an engine by 'test_rein"),
+        (lambda c: setattr(c, "rewards", {"x": {"function": "test_reinforce:no_such_reward"}}), "no_such_reward"),
+        (lambda c: setattr(c, "rewards", {}), "config.rewards: empty"),
+        (
+            lambda c: c.rollout.update(group_size=1),
+            r"group_size: 1, at which every .*\(grpo_advantages\); set it to at",
+        ),
+        (lambda c: (c.rollout.update(group_size=1), alone(c, {}, "disco_log_likelihood")), "'disco_log_likelihood' of"),
+        (lambda c: (c.rollout.update(group_size=1), few_prompts_with_a_memory(c)), r"group_size: 1, at which"),
+        (lambda c: c.rollout.update(group_size=1, dynamic_sampling=True), "dynamic_sampling: a group of one"),
     ],
 )
 def test_a_config_that_cannot_work_is_refused_before_anything_is_sampled(tmp_path, change, words, monkeypatch):
@@ -218,11 +244,60 @@ def test_a_config_that_cannot_work_is_refused_before_anything_is_sampled(tmp_pat
         reinforce.run(config, tmp_path)
 
 
-def test_an_empty_prompt_set_is_named(tmp_path):
-    (tmp_path / "none.jsonl").write_text("")
+def few_prompts_with_a_memory(config):
+    config.data.size, config.shaping = 4, {"hapo": {}}
+
+
+def alone(config, advantages, kernel):
+    config.advantages, config.objective = advantages, {kernel: {"weight": 1.0}}
+
+
+@pytest.mark.parametrize("advantages", ["rloo_advantages", "ngrpo_advantages"])
+def test_groups_of_one_are_fine_for_methods_that_have_an_advantage_for_them(tmp_path, advantages):
+    config = tiny(1, "test_reinforce:share_of_ascii", training__minibatches=1)
+    config.rollout.group_size, config.advantages = 1, {advantages: {}}
+    config.objective = {"ppo": {"weight": 1.0}}
+    reinforce.run(config, tmp_path)
+    assert curve(tmp_path)[0][2] > 0
+
+
+def never_stops(config, model, tokenizer):
+    """An engine to whose model the end token never occurs."""
+    shape = (config.rollout.prompts * config.rollout.group_size, config.data.completion_length)
+
+    def engine(params, prompts, prompt_mask, rng):
+        tokens = np.full(shape, ord("x"), np.int32)
+        return rollouts.Rollout(tokens, np.ones(shape, bool), np.full(shape, -1.0, np.float32))
+
+    return engine
+
+
+def test_a_stop_token_that_never_comes_is_said_once_and_logged(tmp_path, capsys):
+    reinforce.run(tiny(2, "test_reinforce:by_place", rollout__engine="test_reinforce:never_stops"), tmp_path)
+    said = "no completion of iteration 1 ended by itself, all were cut at config.data.completion_length = 16"
+    out = capsys.readouterr().out
+    assert out.count("ended by itself") == 1 and said in out
+    rows = [r for r in read_metrics(tmp_path / "metrics.jsonl") if r["split"] == "train"]
+    assert [r["truncated"] for r in rows] == [1.0, 1.0] and all(math.isfinite(r["loss"]) for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("lines", "changes", "words"),
+    [
+        ('{"prompt": "a"}\n{"prompt": \n', {}, r"p\.jsonl:2: .*JSON"),
+        ('{"prompt": "a"}\n{"question": "b"}\n', {}, r"p\.jsonl:2: .*prompt"),
+        ('{"prompt": "a"}\n{"prompt": 3}\n', {}, r"p\.jsonl:2: .*prompt"),
+        ('{"prompt": "abc"}\n{"prompt": "abcdef"}\n', {"prompt_length": 5}, r"p\.jsonl:2: the prompt has . tokens"),
+        ('{"prompt": "abcdef"}\n' * 2, {"prompt_length": 4, "too_long": "drop"}, "no prompt is left of 2, 2 were too"),
+        ("", {}, r"p\.jsonl"),
+    ],
+    ids=["bad JSON", "no prompt", "a number", "too long", "all too long", "empty"],
+)
+def test_prompts_that_cannot_be_used_are_named_with_file_and_line(tmp_path, lines, changes, words):
+    (tmp_path / "p.jsonl").write_text(lines)
     config = tiny(1)
-    config.data.source = str(tmp_path / "none.jsonl")
-    with pytest.raises(ValueError, match=r"none\.jsonl"):
+    config.data.update(source=str(tmp_path / "p.jsonl"), **changes)
+    with pytest.raises(formats.DataError, match=words):
         reinforce.run(config, tmp_path / "run")
 
 

@@ -1,6 +1,6 @@
 """Runs with several rewards: their front, soups of them, their comparison, preferences, judges, and what is refused."""
 
-import dataclasses
+import importlib
 import json
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def test_a_soup_meets_its_runs_at_both_ends(runs, tmp_path, monkeypatch):
 def test_an_evaluation_that_is_repeated_after_a_kill_stands_once(tmp_path):
     point = [several_rewards.Point(None, [1.0, 2.0])]
     for at in (0, 3, 6, 3):
-        several_rewards.write_points(tmp_path, ["a", "b"], at, point)
+        several_rewards.write_points(tmp_path, config_of(), at, point)
     assert [line["iteration"] for line in points_of(tmp_path)] == [0, 3]
 
 
@@ -170,16 +170,20 @@ def test_a_run_that_cannot_work_stops_with_the_key(change, message, tmp_path, mo
         reinforce.run(config, tmp_path)
 
 
-def test_judges_say_true_or_false_and_nothing_else():
+def test_judges_say_true_or_false_and_one_that_failed_is_not_satisfied():
     config = config_of()
     config.judges = {"first": {"function": "tiny_runs:even"}, "second": {"function": "tiny_runs:even"}}
-    values = np.float32([[1, 0], [1, 1]])
-    got = Rewards(values.sum(1), values, np.zeros(2, bool), RewardReport())
-    np.testing.assert_array_equal(several_rewards.verdicts(config, got), values > 0)
-    with pytest.raises(
-        ValueError, match=r"config.judges.second: gave 0.5 for completion 1; a judge says True or False"
-    ):
-        several_rewards.verdicts(config, dataclasses.replace(got, by_function=np.float32([[1, 0], [1, 0.5]])))
+    functions, weights = several_rewards.functions(config)
+    assert len(functions) == 4 and weights == [1.0, 0.5, 0.0, 0.0]
+    values, failed = np.float32([[7, 8, 1, 0], [7, 8, 1, 1]]), np.zeros((2, 4), bool)
+    got = Rewards(values.sum(1), values, failed.any(1), RewardReport(), failed)
+    np.testing.assert_array_equal(several_rewards.verdicts(config, got), [[True, False], [True, True]])
+    np.testing.assert_array_equal(several_rewards.by_objective(config, got), [[7, 8], [7, 8]])
+    failed[1, 3] = True  # whatever a failure is worth to a reward
+    np.testing.assert_array_equal(several_rewards.verdicts(config, got), [[True, False], [True, False]])
+    values[0, 3] = 0.5
+    with pytest.raises(ValueError, match=r"config.judges.second: gave 0.5 for completion 0; a judge says"):
+        several_rewards.verdicts(config, got)
 
 
 # --- fronts and soups that cannot be
@@ -188,12 +192,14 @@ def test_judges_say_true_or_false_and_nothing_else():
 def test_fronts_of_different_rewards_are_not_compared(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        several_rewards.write_points(tmp_path / name, ["x", name], 0, [several_rewards.Point(None, [1.0, 2.0])])
-    with pytest.raises(ValueError, match="has the rewards x, b"):
+        config = config_of()
+        config.rewards = {name: TWO["letters"], "x": TWO["short"]}
+        several_rewards.write_points(tmp_path / name, config, 0, [several_rewards.Point(None, [1.0, 2.0])])
+    with pytest.raises(ValueError, match="has the rewards b, x"):
         pareto.run([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path)
     with pytest.raises(ValueError, match="--fronts: there is no"):
         pareto.run([str(tmp_path / "c")], tmp_path)
-    with pytest.raises(ValueError, match="--reference: must have one number for each of x, a"):
+    with pytest.raises(ValueError, match="--reference: must have one number for each of a, x"):
         pareto.run([str(tmp_path / "a")], tmp_path, reference=(0.0,))
 
 
@@ -226,3 +232,11 @@ def test_the_search_over_hypervolume_names_what_a_run_gives():
     assert config.seed == 10 and sweep["maximize"] == ["hypervolume"]
     assert set(sweep["report"]) == {f"reward_{name}" for name in config.rewards}
     assert len(config.evaluation.reference_point) == len(config.rewards)
+
+
+def test_objectives_stand_in_the_order_that_the_configs_mean():
+    """A config sorts the names of its rewards; what is said by number has to agree."""
+    for name, first in (("safe_rlhf", "sorting"), ("c_morl", "sorting"), ("mgda", "sorting"), ("ppo", "sorting")):
+        config = importlib.import_module(f"configs.{name}").get_config()
+        assert next(iter(config.rewards)) == first
+    assert list(importlib.import_module("configs.safe_rlhf").get_config().rewards) == ["sorting", "unsafe"]

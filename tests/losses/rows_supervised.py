@@ -12,4 +12,10 @@ ROWS = (
         hidden={"policy_token_logps": hidden_tokens("mask")},
         per="token",
     ),
+    Row(
+        "mdlm",
+        lambda rng: {"policy_elbo_terms": -5 + rng.normal(size=(B, T))},
+        ("policy_elbo_terms",),
+        hand=(({"policy_elbo_terms": [[-6.0, -2.0, -1.0]]}, {}, [3.0]),),
+    ),
 )

@@ -287,3 +287,38 @@ def test_shapes_that_differ_are_refused():
     tokens, positions, segments = plain(4)
     with pytest.raises(ValueError, match="must share one shape"):
         decoder.build(CONFIG).hidden(parameters(CONFIG), tokens, positions[:, :3], segments)
+
+
+# --- bidirectional ---------------------------------------------------------------------------------------------------
+
+BIDIRECTIONAL = dataclasses.replace(CONFIG, causal=False)
+
+
+def test_a_bidirectional_model_sees_what_stands_after_and_a_causal_one_does_not():
+    params, tokens = parameters(CONFIG), jnp.arange(6)[None] + 3
+    positions, segments = jnp.arange(6)[None], jnp.full((1, 6), BRANCHES)
+    changed = tokens.at[0, 5].set(20)
+    for config, sees in ((CONFIG, False), (BIDIRECTIONAL, True)):
+        one, other = (decoder.hidden(config, params, t, positions, segments)[0][0, :5] for t in (tokens, changed))
+        assert bool(jnp.any(jnp.abs(one - other) > 1e-3)) is sees
+
+
+def test_bidirectional_responses_share_a_prompt_that_sees_neither():
+    """One row of a prompt and two responses gives each what a row of its own gives it, through a cache as well."""
+    params = parameters(CONFIG)
+    prompt, one, other = jnp.arange(4) + 3, jnp.array([9, 10, 11]), jnp.array([12, 13, 14])
+    tokens = jnp.concatenate([prompt, one, other])[None]
+    positions = jnp.array([[0, 1, 2, 3, 4, 5, 6, 4, 5, 6]])
+    segments = jnp.array([[BRANCHES] * 4 + [BRANCHES + 1] * 3 + [BRANCHES + 2] * 3])
+    both, _ = decoder.hidden(BIDIRECTIONAL, params, tokens, positions, segments)
+    for response, columns in ((one, slice(4, 7)), (other, slice(7, 10))):
+        row = jnp.concatenate([prompt, response])[None]
+        alone, _ = decoder.hidden(BIDIRECTIONAL, params, row, jnp.arange(7)[None], segments[:, :7])
+        np.testing.assert_allclose(both[:, columns], alone[:, 4:], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(both[:, :4], alone[:, :4], rtol=1e-5, atol=1e-5)
+        cache = decoder.init_cache(BIDIRECTIONAL, 1, 7)
+        _, cache = decoder.hidden(BIDIRECTIONAL, params, prompt[None], jnp.arange(4)[None], segments[:, :4], cache)
+        cached, _ = decoder.hidden(
+            BIDIRECTIONAL, params, response[None], jnp.arange(4, 7)[None], segments[:, 4:7], cache
+        )
+        np.testing.assert_allclose(cached, alone[:, 4:], rtol=1e-5, atol=1e-5)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from alignment import statistics
 from alignment.models import decoder, heads
 
 CONFIG = decoder.DecoderConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_layers=1, num_heads=2)
@@ -38,3 +39,30 @@ def test_heads_are_added_to_a_language_model():
     assert "reward_head" not in params
     with pytest.raises(ValueError, match="must be >= 1"):
         heads.add_reward_heads(CONFIG, params, jax.random.key(1), 0)
+
+
+def test_a_value_model_is_a_copy_with_a_head_of_its_own_and_alone_trains_the_values():
+    params = jax.tree.map(lambda a: 4 * a, decoder.init(CONFIG, jax.random.key(0)))
+    both = heads.add_value_model(CONFIG, params, jax.random.key(1))
+    assert heads.value_params(params) is params and "reward_head" not in heads.policy_params(both)
+    np.testing.assert_array_equal(heads.value_params(both)["embedding"], params["embedding"])
+    mask = np.ones((2, 1, 3), bool)
+    batch = {
+        "tokens": np.array([[1, 2, 3, 4], [5, 6, 7, 0]]), "positions": np.tile(np.arange(4), (2, 1)),
+        "segment_ids": np.full((2, 4), 1024), "targets": np.ones((2, 1, 3), int), "mask": mask,
+        "predict_from": np.tile(np.arange(3), (2, 1, 1)), "last_index": np.full((2, 1), 3),
+    }  # fmt: skip
+    model, needs = decoder.build(CONFIG), statistics.needs_of(["token_values", "policy_token_logps"])
+
+    def computed(params):
+        return statistics.compute(needs, model, params, {}, batch)
+
+    alone = statistics.compute(statistics.needs_of(["policy_token_logps"]), model, params, {}, batch)
+    np.testing.assert_array_equal(computed(both)["policy_token_logps"], alone["policy_token_logps"])
+    for key, trained in (("token_values", heads.VALUE_MODEL), ("policy_token_logps", "policy")):
+        gradient = jax.grad(lambda p, key=key: jnp.sum(computed(p)[key] ** 2))(both)
+        moved = {
+            "policy": any(jnp.any(g != 0) for g in jax.tree.leaves(heads.policy_params(gradient))),
+            heads.VALUE_MODEL: any(jnp.any(g != 0) for g in jax.tree.leaves(gradient[heads.VALUE_MODEL])),
+        }
+        assert [name for name, changed in moved.items() if changed] == [trained]

@@ -1,7 +1,10 @@
 """Rows of the contract suite for alignment.policy_gradients.mixed_policy."""
 
+import jax.numpy as jnp
 import numpy as np
 from contract import B, Row, T, token_mask
+
+from alignment.policy_gradients import sampled_tokens_mask
 
 POLICY = ("policy_token_logps",)
 LOG2 = 0.6931472
@@ -55,7 +58,55 @@ TOKENS = {
 MASKS = {"demonstration_mask": [[True, False, False]], "mask": [[True, True, False]]}
 GAMMA = (("gamma", 0.0, "(0, inf)"), ("gamma", -1.0, "(0, inf)"))
 
+
+def _explained(rng):
+    return {
+        "rewards": rng.normal(size=B),
+        "group_ids": rng.integers(0, 3, B),
+        "demonstration_mask": _demonstrations(rng)["demonstration_mask"],
+        "valid": rng.random(B) < 0.8,
+    }
+
+
+def _as_numbers(mask, demonstration_mask):
+    return sampled_tokens_mask(mask, demonstration_mask).astype(jnp.float32)
+
+
 ROWS = (
+    Row(
+        "expo_advantages",
+        _explained,
+        (),
+        # Samples 1, 0, 0 beside an explanation: mean 1/3, std sqrt(1/3). The second group has one sample.
+        hand=(
+            (
+                {
+                    "rewards": [1.0, 0.0, 0.0, 5.0, 1.0, 0.0],
+                    "group_ids": [0, 0, 0, 0, 1, 1],
+                    "demonstration_mask": [[False]] * 3 + [[True], [False], [True]],
+                    "valid": [True] * 6,
+                },
+                {},
+                [1.1547005, -0.5773503, -0.5773503, 0.0, 0.0, 0.0],
+            ),
+        ),
+        out_of_range=(("eps", 0.0, "(0, inf)"),),
+        batch_wide=True,
+    ),
+    Row(
+        "sampled_tokens_mask",
+        lambda rng: {k: v for k, v in sorted(_demonstrations(rng).items(), reverse=True)},
+        (),
+        hand=(
+            (
+                {"mask": [[True, True, False]], "demonstration_mask": [[True, False, False]]},
+                {},
+                [[0.0, 1.0, 0.0]],
+            ),
+        ),
+        loss=_as_numbers,
+        per="token",
+    ),
     Row(
         "hpt_rows",
         lambda rng: {

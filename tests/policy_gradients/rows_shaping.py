@@ -15,6 +15,11 @@ def _kl(rng):
     }
 
 
+def _spans(rng):
+    labels = rng.integers(-1, 2, (B, T)).astype(float)
+    return {"span_labels": labels, **{name: array for name, array in _kl(rng).items() if name != "rewards"}}
+
+
 def _kept(*arrays, **hyper):
     """The filter's bools as numbers, which is what the suite compares."""
     return dynamic_sampling_filter(*arrays, **hyper).astype(jnp.float32)
@@ -33,6 +38,33 @@ ROWS = (
             ),
         ),
         per="token",
+    ),
+    Row(
+        "span_shaped_rewards",
+        _spans,
+        (),
+        # k1 is 0.5 and -1.
+        hand=(
+            (
+                {
+                    "span_labels": [[1.0, -1.0, 9.0]],
+                    "behaviour_token_logps": [[-1.0, -2.0, 9.0]],
+                    "reference_token_logps": [[-1.5, -1.0, 9.0]],
+                    "mask": [[True, True, False]],
+                },
+                {"beta": 0.5},
+                [[0.75, -0.5, 0.0]],
+            ),
+        ),
+        out_of_range=(("beta", -0.1, "[0, inf)"),),
+        hidden=dict.fromkeys(("span_labels", "behaviour_token_logps", "reference_token_logps"), hidden_tokens("mask")),
+        per="token",
+    ),
+    Row(
+        "return_improvements",
+        lambda rng: {"returns": rng.normal(size=B), "next_returns": rng.normal(size=B)},
+        (),
+        hand=(({"returns": [0.0, 0.5, 0.25], "next_returns": [0.5, 0.25, 1.0]}, {}, [0.5, -0.25, 0.75]),),
     ),
     Row(
         "kl_shaped_rewards",

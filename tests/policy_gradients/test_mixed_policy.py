@@ -182,3 +182,56 @@ def test_srft_reinforces_the_unsure_and_correct_more_and_demonstrations_as_luffy
     np.testing.assert_allclose(gradient[own], expected[own], rtol=1e-4)
     shown = m & SHOWN[:, None]
     np.testing.assert_allclose(gradient[shown], luffy_gradient(0.1)[0][shown], rtol=1e-5)
+
+
+# --- ExPO -------------------------------------------------------------------------------------------------------------
+
+
+def expo_case(rewards, explained):
+    n, time = len(rewards), 3
+    rng = np.random.default_rng(0)
+    mask = np.ones((n, time), bool)
+    shown = mask & np.asarray(explained)[:, None]
+    logps = jnp.asarray(rng.normal(size=(n, time)) - 1, jnp.float32)
+    return jnp.asarray(rewards, jnp.float32), jnp.zeros(n, jnp.int32), jnp.asarray(shown), jnp.asarray(mask), logps
+
+
+def expo_gradient(case, beta):
+    rewards, ids, shown, mask, behaviour = case
+    advantages = pg.expo_advantages(rewards, ids, shown, jnp.ones(len(rewards), bool))
+    sampled = pg.sampled_tokens_mask(mask, shown)
+
+    def loss(logps):
+        token_advantages = jnp.broadcast_to(advantages[:, None], logps.shape)
+        ratio = pg.ppo(logps, behaviour, token_advantages, sampled)
+        total, weight = reductions.sequence_mean(ratio, sampled)
+        imitation, tokens = reductions.token_mean(pg.demonstration_nll(logps, shown), shown)
+        return total / weight + beta * imitation / jnp.maximum(tokens, 1)
+
+    return jax.grad(loss)(behaviour)
+
+
+def test_where_all_samples_fail_expo_is_beta_times_imitation_of_the_explanation():
+    case = expo_case([0.0, 0.0, 0.0, 1.0], [False, False, False, True])
+    expected = np.zeros((4, 3))
+    expected[3] = -0.1 / 3
+    np.testing.assert_allclose(expo_gradient(case, 0.1), expected, atol=1e-7)
+
+
+def test_without_its_imitation_expo_is_grpo_on_the_samples():
+    case = expo_case([1.0, 0.0, 1.0, 1.0], [False, False, False, True])
+    alone = expo_case([1.0, 0.0, 1.0], [False] * 3)
+    got = expo_gradient(case, 0.0)
+    np.testing.assert_allclose(got[:3], expo_gradient(alone, 0.0), atol=1e-6)
+    np.testing.assert_array_equal(got[3], 0)
+    rewards, ids, _, _, _ = alone
+    plain = pg.grpo_advantages(rewards, ids, jnp.ones(3, bool))
+    np.testing.assert_allclose(pg.expo_advantages(*case[:3], jnp.ones(4, bool))[:3], plain, rtol=1e-6)
+
+
+def test_an_ordinary_right_completion_as_explanation_is_grpo_and_supervised_training():
+    case = expo_case([1.0, 0.0, 1.0, 1.0], [False, False, False, True])
+    both, reinforced = expo_gradient(case, 0.5), expo_gradient(case, 0.0)
+    imitated = np.zeros((4, 3))
+    imitated[3] = -0.5 / 3
+    np.testing.assert_allclose(both - reinforced, imitated, atol=1e-6)

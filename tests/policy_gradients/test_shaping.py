@@ -15,6 +15,8 @@ from alignment.policy_gradients import (
     kl_penalized_rewards,
     kl_shaped_rewards,
     overlong_shaping,
+    return_improvements,
+    span_shaped_rewards,
     terminal_rewards,
 )
 
@@ -120,3 +122,37 @@ def test_dapo_with_its_switches_off_is_grpo():
     shaped = overlong_shaping(rewards, jnp.full(6, 100))
     kept = dynamic_sampling_filter(correct, ids, valid)
     np.testing.assert_array_equal(grpo_advantages(shaped, ids, kept), grpo_advantages(rewards, ids, valid))
+
+
+# --- Text2Grad and Retroformer ----------------------------------------------------------------------------------------
+
+
+def test_span_shaped_rewards_are_the_labels_beside_the_kl_shaped_reward_of_score_zero():
+    rng = np.random.default_rng(5)
+    labels = rng.integers(-1, 2, (4, 6)).astype(np.float32)
+    behaviour, reference = rng.normal(size=(2, 4, 6)).astype(np.float32)
+    mask = np.arange(6) < rng.integers(1, 7, (4, 1))
+    shaped = span_shaped_rewards(labels, behaviour, reference, mask, beta=0.3)
+    plain = kl_shaped_rewards(np.zeros(4, np.float32), behaviour, reference, mask, beta=0.3)
+    np.testing.assert_allclose(shaped, plain + np.where(mask, labels, 0), atol=1e-6)
+    no_spans = span_shaped_rewards(np.zeros_like(labels), behaviour, reference, mask, beta=0.3)
+    np.testing.assert_allclose(no_spans, plain, atol=1e-6)
+
+
+def test_the_sum_of_span_rewards_is_good_less_bad_tokens_less_the_kl():
+    rng = np.random.default_rng(6)
+    labels = rng.integers(-1, 2, (4, 6)).astype(np.float32)
+    behaviour, reference = rng.normal(size=(2, 4, 6)).astype(np.float32)
+    mask = np.arange(6) < rng.integers(1, 7, (4, 1))
+    total = span_shaped_rewards(labels, behaviour, reference, mask, beta=0.2).sum(-1)
+    kl = np.where(mask, behaviour - reference, 0).sum(-1)
+    expected = ((labels > 0) & mask).sum(-1) - ((labels < 0) & mask).sum(-1) - 0.2 * kl
+    np.testing.assert_allclose(total, expected, atol=1e-5)
+
+
+def test_improvements_telescope_and_do_not_see_a_shift_of_all_returns():
+    returns = np.random.default_rng(7).normal(size=(3, 5)).astype(np.float32)
+    improvements = return_improvements(returns[:, :-1], returns[:, 1:])
+    np.testing.assert_allclose(improvements.sum(-1), returns[:, -1] - returns[:, 0], atol=1e-6)
+    np.testing.assert_allclose(return_improvements(returns[:, :-1] + 3, returns[:, 1:] + 3), improvements, atol=1e-5)
+    np.testing.assert_array_equal(return_improvements(returns, returns), 0)

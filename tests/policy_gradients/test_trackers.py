@@ -48,6 +48,19 @@ def test_between_the_bounds_the_controllers_are_proportional():
     np.testing.assert_allclose(kl_coefficient_update_fixed_gain(BETA, kls(6.6), ALL), 0.3 * (1 + 0.1 * 0.1), rtol=1e-5)
 
 
+def test_the_controllers_agree_where_the_gain_is_the_share_of_the_horizon_and_not_for_another_batch():
+    """One moves by sequences seen, the other by updates: a filter that leaves fewer rows slows down only the first."""
+    given = {"target": 6.0}
+    by_horizon = kl_coefficient_update(BETA, kls(7.0), ALL, horizon=40, **given)
+    np.testing.assert_allclose(
+        by_horizon, kl_coefficient_update_fixed_gain(BETA, kls(7.0), ALL, gain=4 / 40, **given), rtol=1e-6
+    )
+    fewer = jnp.array([True, True, False, False])
+    by_horizon = kl_coefficient_update(BETA, kls(7.0), fewer, horizon=40, **given)
+    by_update = kl_coefficient_update_fixed_gain(BETA, kls(7.0), fewer, gain=4 / 40, **given)
+    np.testing.assert_allclose((by_update - BETA) / (by_horizon - BETA), 2.0, rtol=1e-4)
+
+
 def test_a_batch_of_nothing_leaves_the_coefficient():
     nan = jnp.full(4, jnp.nan)
     assert kl_coefficient_update(BETA, nan, ~ALL) == BETA

@@ -1,10 +1,11 @@
-"""Every row of the unified table against the gradient of its method's loss, written out here."""
+"""Every row of the unified table against the gradient of its method's loss, written out here, and of its kernel."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from alignment import losses
 from alignment import policy_gradients as pg
 
 N, T = 6, 5
@@ -206,6 +207,119 @@ def test_the_slots_give_the_gradient_of_the_methods_own_loss(name):
         expected = jax.grad(summed)(b["policy"])
         assert np.abs(expected).max() > 1e-3
         np.testing.assert_allclose(-coefficients(b, name) * share, expected, rtol=1e-4, atol=1e-6)
+
+
+def of_group(estimator, **hyper):
+    """Advantages of completions by an estimator with a baseline per prompt; all completions are one group here."""
+    return lambda b: estimator(
+        jnp.asarray(b["rewards"], jnp.float32), jnp.zeros(N, jnp.int32), jnp.ones(N, bool), **hyper
+    )
+
+
+def from_gae(b):
+    rng = np.random.default_rng(7)
+    rewards = pg.terminal_rewards(jnp.asarray(b["rewards"], jnp.float32), b["mask"])
+    return pg.gae(rewards, jnp.asarray(rng.normal(size=(N, T)), jnp.float32), b["mask"])["token_advantages"]
+
+
+def from_greedy(b):
+    return pg.remax_advantages(jnp.asarray(b["rewards"], jnp.float32), jnp.full(N, 0.4))
+
+
+def whitened(b):
+    rewards = pg.terminal_rewards(jnp.asarray(b["rewards"], jnp.float32), b["mask"])
+    return pg.reinforce_pp_advantages(rewards, b["mask"], jnp.ones(N, bool))
+
+
+def given(b):
+    return jnp.asarray(b["rewards"], jnp.float32)
+
+
+def everyone(b):
+    return jnp.ones(N)
+
+
+def clipped_at(high):
+    return lambda x, b, a, t: pg.ppo(x, b["behaviour"], t, b["mask"], eps_low=LOW, eps_high=high)
+
+
+Z_SCORE, CENTRED = of_group(pg.grpo_advantages), of_group(pg.dr_grpo_advantages)
+# denominator, stabilisation, advantages [N] or [N, T], and the public kernel, of the log-probs x, a [N] and a_t [N, T].
+DIRECT = {
+    "sft": (by_policy, every, everyone, lambda x, b, a, t: losses.sft(x, b["mask"])),
+    "sft_on_demonstrations": (by_policy, every, everyone, lambda x, b, a, t: pg.demonstration_nll(x, b["mask"])),
+    "reinforce": (by_policy, every, CENTRED, lambda x, b, a, t: pg.reinforce(x, t, b["mask"])),
+    "rloo": (by_policy, every, of_group(pg.rloo_advantages), lambda x, b, a, t: pg.reinforce(x, t, b["mask"])),
+    "remax": (by_policy, every, from_greedy, lambda x, b, a, t: pg.reinforce(x, t, b["mask"])),
+    "reinforce_pp": (by_behaviour, ppo_clip, whitened, clipped_at(LOW)),
+    "ppo": (by_behaviour, ppo_clip, from_gae, clipped_at(LOW)),
+    "grpo": (by_behaviour, ppo_clip, Z_SCORE, clipped_at(LOW)),
+    "dr_grpo": (by_behaviour, ppo_clip, CENTRED, clipped_at(LOW)),
+    "dapo": (by_behaviour, dapo_clip, Z_SCORE, clipped_at(HIGH)),
+    "cispo": (
+        by_clipped_weight,
+        every,
+        Z_SCORE,
+        lambda x, b, a, t: pg.cispo(x, b["behaviour"], t, b["mask"], eps_low=1.0, eps_high=HIGH),
+    ),
+    "cispo_as_the_paper_of_the_table_has_it": (
+        by_behaviour,
+        ppo_clip,
+        Z_SCORE,
+        lambda x, b, a, t: pg.cispo_masked(x, b["behaviour"], t, b["mask"], eps_low=LOW, eps_high=LOW),
+    ),
+    "gspo": (
+        by_sequence,
+        sequence_clip,
+        Z_SCORE,
+        lambda x, b, a, t: pg.gspo(x, b["behaviour"], a, b["mask"], eps_low=LOW, eps_high=HIGH),
+    ),
+    "gmpo": (by_geometric, log_clip, Z_SCORE, lambda x, b, a, t: pg.gmpo(x, b["behaviour"], a, b["mask"], eps=GMPO)),
+    "luffy_demonstrations": (
+        by_shape,
+        every,
+        CENTRED,
+        lambda x, b, a, t: pg.luffy(x, b["behaviour"], t, b["mask"], b["mask"], gamma=GAMMA),
+    ),
+    "srft_demonstrations": (
+        by_policy,
+        every,
+        lambda b: jnp.asarray(srft_weight(b), jnp.float32),
+        lambda x, b, a, t: pg.srft_demonstrations(x, b["entropies"], b["mask"], coefficient=0.5),
+    ),
+    "gold": (by_floor, every, given, lambda x, b, a, t: pg.gold(x, a, b["mask"], floor=FLOOR)),
+    "a_lol": (
+        by_clipped_sequence,
+        every,
+        lambda b: jnp.asarray(positive(b), jnp.float32),
+        lambda x, b, a, t: pg.a_lol(
+            jnp.where(b["mask"], x, 0.0).sum(-1), jnp.where(b["mask"], b["reference"], 0.0).sum(-1), a, eps=ALOL
+        ),
+    ),
+    "offline": (by_one, every, Z_SCORE, lambda x, b, a, t: pg.gold(x, a, b["mask"], floor=0.0)),
+}
+
+
+@pytest.mark.parametrize("name", DIRECT)
+def test_the_slots_give_the_gradient_of_the_kernel(name):
+    """With the advantages of the method's own estimator, where it has one."""
+    denominator, stabilisation, estimator, kernel = DIRECT[name]
+    for seed in range(3):
+        b = batch(seed)
+        a = estimator(b)
+        tokens = jnp.broadcast_to(a[:, None] if a.ndim == 1 else a, (N, T))
+        slots = denominator(b, tokens), tokens, stabilisation(b, tokens)
+        got = jax.grad(lambda x, s=slots, b=b: jnp.sum(pg.upge_surrogate(x, *s, b["mask"])))(b["policy"])
+        if name in PER_SEQUENCE:
+            got = got / jnp.sum(b["mask"], -1, keepdims=True)
+        expected = jax.grad(lambda x, b=b, a=a, t=tokens: jnp.sum(kernel(x, b, a, t)))(b["policy"])
+        assert np.abs(expected).max() > 1e-3
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_every_row_of_the_table_has_its_kernel_compared_or_none_to_compare():
+    """dft is the offline row with advantage one, and rloo_clipped a mixture of rloo and ppo."""
+    assert set(TABLE) - set(DIRECT) == {"dft", "rloo_clipped"}
 
 
 @pytest.mark.parametrize("name", ["ppo", "grpo", "dr_grpo", "dapo", "cispo", "gspo", "gmpo"])

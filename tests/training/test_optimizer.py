@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from alignment.models import heads
 from alignment.training import optimizer
 from configs import common
 
@@ -63,3 +64,21 @@ def test_gradients_are_clipped_by_their_global_norm():
 def test_what_makes_no_sense_is_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         optimizer.make(settings(**changes), 10)
+
+
+def test_a_value_model_moves_at_its_own_rate_and_is_clipped_by_its_own_norm():
+    params = {"a": jnp.zeros(1), heads.VALUE_MODEL: {"a": jnp.zeros(1), "reward_head": jnp.zeros(1)}}
+    plain = {"warmup_steps": 0, "schedule": "constant", "clip_norm": 1.0}
+    policy, value = (optimizer.make(settings(**plain, learning_rate=rate), 10)[0] for rate in (0.5, 0.25))
+    tx = optimizer.with_value_model(policy, value)
+    gradients = jax.tree.map(jnp.ones_like, params)
+    updates, state = tx.update(gradients, tx.init(params), params)
+    np.testing.assert_allclose(updates["a"], -0.5, rtol=1e-4)
+    np.testing.assert_allclose(updates[heads.VALUE_MODEL]["reward_head"], -0.25, rtol=1e-4)
+    huge = {"a": jnp.full(1, 1e6), heads.VALUE_MODEL: gradients[heads.VALUE_MODEL]}
+    _, with_huge = tx.update(huge, tx.init(params), params)
+    moments = [
+        [x.mu for x in jax.tree.leaves(s, is_leaf=lambda x: hasattr(x, "mu")) if hasattr(x, "mu")]
+        for s in (state, with_huge)
+    ]
+    np.testing.assert_array_equal(moments[0][1][heads.VALUE_MODEL]["a"], moments[1][1][heads.VALUE_MODEL]["a"])

@@ -111,8 +111,68 @@ def test_demonstrations_take_the_last_places_of_each_group(params):
         np.testing.assert_array_equal(got.tokens[before], rollout.tokens[before])
         assert not shown[before].any()
     rollouts.check(got, len(PROMPTS), GROUP, TIME)
+    some, shown = rollouts.with_demonstrations(rollout, [[4, END], None, None, [7, END], None, [8, END]], GROUP, 2)
+    assert shown.any(axis=1).tolist() == [False, True, False, False, False, True, False, False, True]
+    np.testing.assert_array_equal(some.tokens[~shown.any(axis=1)], rollout.tokens[~shown.any(axis=1)])
     for count in (0, GROUP):
         with pytest.raises(ValueError, match="leaves nothing that was sampled"):
             rollouts.with_demonstrations(rollout, demonstrations, GROUP, count)
     with pytest.raises(ValueError, match="prompt 0 has 7 tokens"):
         rollouts.with_demonstrations(rollout, [[2] * 7, *demonstrations[1:]], GROUP, 1)
+
+
+def test_rows_of_one_prompt_are_one_group(params):
+    tokens, mask = rollouts.pad_prompts([PROMPTS[0], PROMPTS[1], PROMPTS[0]], 5, PAD)
+    rollout, _ = rolled_out(params)
+    batch = rollouts.to_rows(tokens, mask, rollout, GROUP, np.array([7, 3, 7]))
+    np.testing.assert_array_equal(batch["group_ids"], [[0] * GROUP, [1] * GROUP, [0] * GROUP])
+    both = rollouts.join([batch, batch])
+    np.testing.assert_array_equal(both["group_ids"][:, 0], [0, 1, 0, 3, 4, 3])
+
+
+def test_shares_of_groups_count_groups_and_not_rows():
+    batch = {
+        "group_ids": np.array([[0, 0], [1, 1], [0, 0], [3, 3]]),
+        "valid": np.array([[True, True], [True, True], [True, True], [False, False]]),
+        "rewards": np.array([[1.0, 1.0], [2.0, 2.0], [1.0, 0.0], [1.0, 0.0]]),
+        "mask": np.ones((4, 2, 2), bool),
+    }
+    np.testing.assert_array_equal(rollouts.alike(batch)[:3].all(axis=1), [False, True, False])
+    assert rollouts.share_of_groups(rollouts.silent(batch), batch) == 0.5
+    advantages = np.zeros((4, 2, 2))
+    advantages[1, 0, 1] = 1.0
+    batch["token_advantages"] = advantages
+    assert rollouts.share_of_groups(rollouts.silent(batch), batch) == 0.5
+    batch["mask"][1, 0, 1] = False
+    assert rollouts.share_of_groups(rollouts.silent(batch), batch) == 1.0
+    assert np.isnan(rollouts.share_of_groups(rollouts.silent(batch), batch | {"valid": np.zeros((4, 2), bool)}))
+
+
+def test_a_completion_in_a_row_of_its_own_scores_as_in_its_group(params):
+    _, batch = rolled_out(params)
+    batch["token_advantages"] = np.arange(9.0 * TIME).reshape(3, 3, TIME)
+    alone = rollouts.one_per_row(batch)
+    needs = statistics.needs_of(["policy_token_logps"])
+    scores = jax.jit(lambda p, b: statistics.compute(needs, MODEL, p, {}, b)["policy_token_logps"])
+    got, want = (np.asarray(scores(params, b)) for b in (alone, batch))
+    assert got.shape == (9, 1, TIME)
+    np.testing.assert_allclose(got.reshape(want.shape), want, atol=1e-5)
+    np.testing.assert_array_equal(alone["group_ids"][:, 0], np.repeat([0, 1, 2], 3))
+    np.testing.assert_array_equal(alone["token_advantages"][:, 0], batch["token_advantages"].reshape(9, TIME))
+    ends = np.take_along_axis(alone["tokens"], alone["last_index"], axis=1)
+    np.testing.assert_array_equal(ends, np.take_along_axis(batch["tokens"], batch["last_index"], 1).reshape(9, 1))
+
+
+def test_resampling_draws_by_weight_with_replacement_and_never_what_is_not_valid(params):
+    _, batch = rolled_out(params)
+    batch["sampling_weights"] = np.array([[4.0, 0.0, 1.0], [0.0, 0.0, 0.0], [5.0, 1.0, 5.0]])
+    batch["valid"] = batch["valid"].copy()
+    batch["valid"][2] = False
+    batch["number"] = np.arange(9).reshape(3, 3)
+    drawn = [rollouts.resampled(batch, np.random.default_rng(i)) for i in range(200)]
+    assert drawn[0]["mask"].shape == (9, 1, TIME)
+    counts = np.bincount(np.concatenate([d["number"].reshape(-1) for d in drawn]), minlength=9) / (9 * 200)
+    np.testing.assert_allclose(counts, [0.8, 0, 0.2, 0, 0, 0, 0, 0, 0], atol=0.04)
+    assert (counts[[1, 3, 4, 5, 6, 7, 8]] == 0).all()
+    with pytest.raises(ValueError, match="no completion of the rollout has a weight above 0"):
+        rollouts.resampled(batch | {"sampling_weights": np.zeros((3, 3))}, np.random.default_rng(0))

@@ -1,0 +1,117 @@
+"""Runs the workers of a benchmark in turn, each in a process of its own on two threads, and compares their medians.
+
+A benchmark module has one worker per side: `python -m benchmarks.NAME --side=SIDE --files=DIR` measures and prints one
+line of JSON, `{"seconds": [...], "warm_up": s, "peak_mb": m, ...}`. Without `--side` it drives: `files` writes weights,
+tokenizer and prompts that all sides read, `alternate` starts the workers one after the other, round by round, so that a
+machine that gets slower gets slower for all of them, and `table` prints what came of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+THREADS = 2
+VOCABULARY, PAD, EOS = 8192, 0, 1
+SHAPE = {
+    "vocab_size": VOCABULARY, "hidden_size": 256, "intermediate_size": 704, "num_layers": 4, "num_heads": 4,
+    "num_kv_heads": 2, "max_position_embeddings": 1024, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def start_worker() -> None:
+    """To be called before jax or torch is imported: both count the processors they may run on."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(THREADS)
+
+
+def timed(work: Callable[[], object], repeats: int) -> list[float]:
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def report(side: str, seconds: Sequence[float], **more) -> None:
+    """The worker's one line; the peak is that of the process, start-up and compilation included."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+    print("RESULT " + json.dumps({"side": side, "seconds": list(seconds), "peak_mb": peak, **more}), flush=True)
+
+
+def run_worker(module: str, side: str, *flags: str) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-m", module, f"--side={side}", *flags], capture_output=True, text=True, check=False
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if done.returncode or not lines:
+        raise RuntimeError(f"{module} --side={side} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return json.loads(lines[-1].removeprefix("RESULT "))
+
+
+def alternate(module: str, sides: Sequence[str], rounds: int, *flags: str) -> dict[str, list[dict]]:
+    """The workers' reports, side by side; every other round begins with the other end of the list."""
+    reports: dict[str, list[dict]] = {side: [] for side in sides}
+    for number in range(rounds):
+        for side in sides if number % 2 == 0 else reversed(sides):
+            reports[side].append(run_worker(module, side, *flags))
+            print(f"  round {number + 1}, {side}: {statistics.median(reports[side][-1]['seconds']):.2f} s", flush=True)
+    return reports
+
+
+def table(reports: dict[str, list[dict]], tokens: int) -> None:
+    """Medians over all timed repeats of all rounds; the ratios are to the first side."""
+    medians = {side: statistics.median([s for r in runs for s in r["seconds"]]) for side, runs in reports.items()}
+    ours = next(iter(medians))
+    print(f"{'':14}{'seconds':>9}{'min':>8}{'tokens/s':>10}{'warm-up s':>11}{'peak MB':>9}{'times slower':>14}")
+    for side, runs in reports.items():
+        fastest = min(s for r in runs for s in r["seconds"])
+        warm_up = statistics.median(r["warm_up"] for r in runs)
+        peak = max(r["peak_mb"] for r in runs)
+        print(
+            f"{side:14}{medians[side]:9.2f}{fastest:8.2f}{tokens / medians[side]:10,.0f}{warm_up:11.1f}{peak:9,.0f}"
+            f"{medians[side] / medians[ours]:14.2f}"
+        )
+    load = os.getloadavg()[0]
+    print(f"load average {load:.1f}" + ("; the machine is busy: quote none of this" if load > THREADS + 1 else ""))
+
+
+def write_files(directory: Path, prompts: int, length: int) -> None:
+    """weights and tokenizer/ as transformers keeps them, and prompts.jsonl, `length` words each.
+
+    The tokenizer has one word per token, so that a prompt has as many tokens as words on every side.
+    """
+    import jax
+    import numpy as np
+    import tokenizers
+
+    from alignment.models import decoder, hugging_face
+
+    config = decoder.DecoderConfig(**SHAPE)
+    params = jax.device_get(decoder.build(config).init(jax.random.key(0)))
+    ids = {"bos_token_id": None, "eos_token_id": EOS, "pad_token_id": PAD}
+    hugging_face.save(directory / "model", config, params, extra_config=ids)
+    words = {"<pad>": PAD, "<eos>": EOS, **{f"w{i}": i for i in range(2, VOCABULARY)}}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(["<pad>", "<eos>"])
+    tokenizer.save(str(directory / "model" / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<eos>", "pad_token": "<pad>"}
+    (directory / "model" / "tokenizer_config.json").write_text(json.dumps(settings))
+    drawn = np.random.default_rng(0).integers(2, VOCABULARY, (prompts, length))
+    lines = (json.dumps({"prompt": " ".join(f"w{i}" for i in row)}) + "\n" for row in drawn)
+    (directory / "prompts.jsonl").write_text("".join(lines))
+
+
+def prompt_ids(directory: Path) -> list[list[int]]:
+    lines = (directory / "prompts.jsonl").read_text().splitlines()
+    return [[int(word[1:]) for word in json.loads(line)["prompt"].split()] for line in lines]

@@ -1,0 +1,213 @@
+"""Engines that a config names in `rollout.engine`: sampling restricted by an older policy, or shared with a guide.
+
+Each takes (config, model, tokenizer) and, by keyword, what the config says in `rollout.engine_settings`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from alignment.decoding import guided, sampler
+from alignment.models import decoder
+from alignment.policy_gradients import nlpo_top_p, rlgf_roll_in_lengths
+from alignment.training import mesh, rollouts
+from experiments import from_config
+
+ENGINE = "rollout.engine"  # what its memory is called, beside those of the methods
+_OF_ROLL_INS = ("roll_in_lengths", "coins", "iterations")
+
+
+def make(config: ConfigDict, model, tokenizer) -> rollouts.EngineWithMemory:
+    """The engine of a run: the model in training itself, or what the config names."""
+    settings = config.rollout
+    extra = settings.engine_settings.to_dict()
+    if not settings.engine:
+        if extra:
+            raise ValueError(f"config.rollout.engine_settings.{min(extra)}: config.rollout.engine names no engine")
+        return rollouts.without_memory(
+            rollouts.sampling_engine(model, **drawing(config, tokenizer), **truncation(config))
+        )
+    module, _, name = settings.engine.partition(":")
+    try:
+        maker = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"config.rollout.engine: cannot make an engine by {settings.engine!r}: {error}") from None
+    allowed = [p.name for p in inspect.signature(maker).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    if unknown := sorted(set(extra) - set(allowed)):
+        raise ValueError(
+            f"config.rollout.engine_settings.{unknown[0]}: {settings.engine} has no such setting; it has: "
+            f"{', '.join(allowed) or 'none'}"
+        )
+    try:
+        engine = maker(config, model, tokenizer, **extra)
+    except ValueError as error:
+        raise ValueError(f"config.rollout.engine: cannot make an engine by {settings.engine!r}: {error}") from None
+    return engine if isinstance(engine, rollouts.EngineWithMemory) else rollouts.without_memory(engine)
+
+
+def drawing(config: ConfigDict, tokenizer) -> dict[str, Any]:
+    """How many completions, how long, at which temperature."""
+    return {
+        "group_size": config.rollout.group_size,
+        "completion_length": config.data.completion_length,
+        "eos_id": tokenizer.eos_id,
+        "pad_id": tokenizer.pad_id,
+        "temperature": config.rollout.temperature,
+    }
+
+
+def truncation(config: ConfigDict) -> dict[str, Any]:
+    return {"top_k": config.rollout.top_k or None, "top_p": config.rollout.top_p, "min_p": config.rollout.min_p}
+
+
+def for_sampler(settings: dict[str, Any]) -> dict[str, Any]:
+    return {"max_new_tokens" if k == "completion_length" else k: v for k, v in settings.items()}
+
+
+# --- NLPO ------------------------------------------------------------------------------------------------------------
+
+
+def _within_nucleus(logits, *, p, always_kept, min_tokens):
+    policy, older = logits["policy"], logits["mask_policy"]
+    kept = nlpo_top_p(older, jnp.broadcast_to(always_kept, older.shape), p=p, min_tokens=min_tokens)
+    return jnp.where(kept, policy, -jnp.inf)
+
+
+def nlpo(
+    config: ConfigDict, model, tokenizer, *, p: float = 0.9, min_tokens: int = 100, refresh_every: int = 20
+) -> rollouts.EngineWithMemory:
+    """Samples the policy within the top-p set of an older copy of itself, refreshed every so many iterations.
+
+    The rollout says of each token from which set it was drawn (`support`), so that the log-probs of the update are
+    those of the same restricted policy: neither a refresh nor a rounding can move a token out of its set. The end token
+    belongs to every set. Ramamurthy et al., 2022, arXiv 2210.01241.
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"p must lie in [0, 1], got {p}")
+    for name, value in (("min_tokens", min_tokens), ("refresh_every", refresh_every)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    combine = functools.partial(_within_nucleus, min_tokens=min_tokens)
+    always_kept = np.zeros(model.config.vocab_size, bool)
+    always_kept[tokenizer.eos_id] = True
+    settings = for_sampler(drawing(config, tokenizer)) | truncation(config)
+
+    def init(params):
+        return {"mask_policy": jax.tree.map(jnp.copy, params), "iteration": jnp.zeros((), jnp.int32)}
+
+    def draw(memory, params, prompts, prompt_mask, rng):
+        drawn = guided.sample(
+            {"policy": model, "mask_policy": model}, {"policy": params, "mask_policy": memory["mask_policy"]}, combine,
+            prompts, prompt_mask, rng, settings={"p": p, "always_kept": always_kept}, with_support=True, **settings,
+        )  # fmt: skip
+        columns = {"support": np.asarray(drawn.support)}
+        return rollouts.Rollout(*(np.asarray(x) for x in (drawn.tokens, drawn.mask, drawn.logps)), columns)
+
+    def update(memory, params):
+        iteration = memory["iteration"] + 1
+        refreshed = int(iteration) % refresh_every == 0
+        mask_policy = jax.tree.map(jnp.copy, params) if refreshed else memory["mask_policy"]
+        return {"mask_policy": mask_policy, "iteration": iteration}
+
+    return rollouts.EngineWithMemory(init, draw, update)
+
+
+# --- RLGF ------------------------------------------------------------------------------------------------------------
+
+
+def guide_params(directory: str, model, device_mesh) -> Any:
+    """Parameters of a finished run (its WORKDIR) or of a Hugging Face directory; a guide needs no value head, and may
+    have one."""
+    stored = Path(directory) / "result.json"
+    heads = json.loads(stored.read_text())["config"]["model"]["reward_heads"] if stored.is_file() else 0
+    of_guide = decoder.build(dataclasses.replace(model.config, reward_heads=heads))
+    return from_config.load_params("config.rollout.engine_settings.guide", directory, of_guide, device_mesh)
+
+
+def _with_guide(config, model, tokenizer, guide, beta, guide_rolls_in) -> rollouts.EngineWithMemory:
+    """A roll-in policy writes whole completions, of which beginnings are kept, and the other policy goes on from there.
+
+    `guide_rolls_in(coin, iteration)` says which of the two begins; `beta` is {True: .., False: ..}, the probability of
+    a roll-in for either case.
+    """
+    for value in beta.values():
+        if not 0 <= value <= 1:
+            raise ValueError(f"the probability of a roll-in must lie in [0, 1], got {value}")
+    settings = for_sampler(drawing(config, tokenizer)) | truncation(config)
+    frozen = guide_params(guide, model, mesh.make_mesh(config.mesh)) if guide else None
+
+    def init(params):
+        memory = {"iteration": jnp.zeros((), jnp.int32)}
+        return memory if guide else memory | {"guide": jax.tree.map(jnp.copy, params)}
+
+    def draw(memory, params, prompts, prompt_mask, rng):
+        guide_params = frozen if guide else memory["guide"]
+        keys, iteration = jax.random.split(rng, 4), int(memory["iteration"])
+        coin = np.float32(jax.random.uniform(keys[0]))
+        first = guide_rolls_in(float(coin), iteration)
+        roll_in, roll_out = (guide_params, params) if first else (params, guide_params)
+        begun = sampler.sample(model, roll_in, prompts, prompt_mask, keys[1], **settings)
+        rows = len(begun.tokens)
+        lengths = rlgf_roll_in_lengths(
+            *jax.random.uniform(keys[2], (2, rows)), begun.mask.sum(axis=1, dtype=jnp.int32), beta=beta[first]
+        )
+        drawn = guided.sample(
+            {"model": model}, {"model": roll_out}, sampler.only, prompts, prompt_mask, keys[3],
+            given=(begun.tokens, lengths), **settings,
+        )  # fmt: skip
+        rolled_in = np.arange(drawn.mask.shape[1]) < np.asarray(lengths)[:, None]
+        logps = np.where(rolled_in, begun.logps, drawn.logps)
+        columns = {
+            "roll_in_lengths": np.asarray(lengths, np.int32),
+            "coins": np.full(rows, coin, np.float32),
+            "iterations": np.full(rows, iteration, np.int32),
+        }
+        return rollouts.Rollout(np.asarray(drawn.tokens), np.asarray(drawn.mask), logps, columns)
+
+    def update(memory, params):
+        return memory | {"iteration": memory["iteration"] + 1}
+
+    return rollouts.EngineWithMemory(init, draw, update, _OF_ROLL_INS)
+
+
+def ppo_plus_plus(config: ConfigDict, model, tokenizer, *, guide: str = "", beta: float = 0.8):
+    """A guide begins, the policy goes on: PPO++ of Chang et al., 2023, arXiv 2306.11816.
+
+    `guide` is the WORKDIR of a finished run or a Hugging Face directory of the same model; "": the model that the run
+    starts from. With probability `beta` a completion has a roll-in, of a length that `rlgf_roll_in_lengths` draws.
+    """
+    return _with_guide(config, model, tokenizer, guide, {True: beta}, lambda coin, iteration: True)
+
+
+def aggrevated(config: ConfigDict, model, tokenizer, *, guide: str = "", beta: float = 0.9):
+    """The policy begins, a guide goes on: AggreVaTeD of the same paper. Settings as of `ppo_plus_plus`."""
+    return _with_guide(config, model, tokenizer, guide, {False: beta}, lambda coin, iteration: False)
+
+
+def lols(config: ConfigDict, model, tokenizer, *, guide: str = "", beta: float = 0.8, policy_beta: float = 0.9,
+         tau: float = 0.8):  # fmt: skip
+    """Each rollout as PPO++ with probability `tau`, else as AggreVaTeD, whose roll-ins have `policy_beta`."""
+    if not 0 <= tau <= 1:
+        raise ValueError(f"tau must lie in [0, 1], got {tau}")
+    betas = {True: beta, False: policy_beta}
+    return _with_guide(config, model, tokenizer, guide, betas, lambda coin, iteration: coin < np.float32(tau))
+
+
+def d2lols(config: ConfigDict, model, tokenizer, *, guide: str = "", beta: float = 0.8, policy_beta: float = 0.9,
+           tau: int = 100):  # fmt: skip
+    """AggreVaTeD for the first `tau` iterations, then PPO++."""
+    if tau < 0:
+        raise ValueError(f"tau must lie in [0, inf), got {tau}")
+    betas = {True: beta, False: policy_beta}
+    return _with_guide(config, model, tokenizer, guide, betas, lambda coin, iteration: iteration >= tau)
