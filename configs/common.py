@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 COMBINATIONS = ("mgda", "pcgrad", "gradient_weights")
 GRADIENTS = ("ordinary", "pairwise_normalized", *COMBINATIONS)
 # Sections whose keys are names of kernels, of their hyperparameters or of columns, and so are not fixed here.
-FREE = ("objective", "metrics", "before", "data.columns")
+FREE = ("objective", "metrics", "before", "data.columns", "mesh.rules")
 
 
 def base() -> ConfigDict:
@@ -111,6 +111,8 @@ def base() -> ConfigDict:
     config.mesh.data = -1  # -1: the devices that are left
     config.mesh.fsdp = 1
     config.mesh.tensor = 1
+    config.mesh.rules = ConfigDict()  # parameter -> axis that splits each of its dimensions, where it is to differ from
+    # RULES in alignment/training/mesh.py: {"embedding": ("fsdp", "tensor"), "lm_head": ()}
 
     config.diagnostics = ConfigDict()  # of pairs, on the evaluation set
     config.diagnostics.gradient_entanglement = 0  # pairs whose two gradients are compared at each evaluation; 0: off

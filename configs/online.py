@@ -6,7 +6,7 @@ from configs import common
 
 FREE = (
     "objective", "metrics", "before", "rewards", "judges", "shaping", "advantages", "curriculum", "data.columns",
-    "rollout.engine_settings",
+    "rollout.engine_settings", "mesh.rules",
 )  # fmt: skip
 # For objectives of clipped ratios, and for those with a value head beside them.
 RATIO_METRICS = {"clip_fraction": {}, "approx_kl": {}, "token_entropy": {}}

@@ -61,6 +61,8 @@ def config_before(config: ConfigDict) -> ConfigDict:
     before.seed, before.distributed = config.seed, config.distributed
     before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
     before.model.reward_heads = before.model.output_heads = 0
+    if "reward_head" in before.mesh.rules:  # a parameter that the earlier model does not have
+        del before.mesh.rules["reward_head"]
     before.data.tokenizer = config.data.tokenizer
     return before
 
@@ -95,7 +97,8 @@ def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, devic
     """The parameters that the finished run `config.before` ended with, on this run's mesh."""
     before_model = decoder.build(dataclasses.replace(model.config, reward_heads=0))
     shapes = jax.eval_shape(before_model.init, jax.random.key(0))
-    abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes))
+    rules = mesh.make_rules(config.mesh.rules)
+    abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes, rules))
     description = from_config.describe_model(before_model.config)
     return checkpoints.restore_params(before_directory(config, workdir) / "checkpoints", abstract, description)
 
@@ -106,6 +109,8 @@ def gold_settings(config: ConfigDict) -> tuple:
 
 
 def check_writable(workdir: Path) -> None:
+    if ":/" in str(workdir):  # Path would make a local directory of that name
+        raise RunStopped(f"--workdir={workdir}: must be a path of a file system; mount what is behind the URL")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe = workdir / f".write-test-{os.getpid()}"
@@ -212,12 +217,13 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         say(f"columns of the data that no kernel reads: {', '.join(unread)}")
 
     # --- model
-    model, given = from_config.build_model(config, data.tokenizer.vocab_size)
+    model, given = from_config.build_model(config, data.tokenizer.vocab_size, device_mesh)
+    rules = from_config.sharding_rules(config, model)
     if config.before:
         result_before = run_before(config, workdir)
         given = params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {before_directory(config, workdir)}")
-    params = from_config.initial_params(model, given, config.seed, device_mesh)
+    params = from_config.initial_params(model, given, config.seed, device_mesh, rules)
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": config.training.temperature}
     reference = None
     if "reference" in needs.models:
@@ -260,7 +266,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         make_step = functools.partial(step.make_step, losses)
     memory = objective.initial_states(terms)
     train_state, abstract, shardings = from_config.initial_state(
-        params, moving, tx, lambda params: memory, config.seed, device_mesh
+        params, moving, tx, lambda params: memory, config.seed, device_mesh, rules
     )
     del params, moving
     frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen_params)
@@ -418,7 +424,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         result["win_rate_after"], result["gold_after"] = samples.win_rate, float(samples.rewards.mean())
         if config.before:
             start = from_config.initial_params(
-                model, params_before(config, workdir, model, device_mesh), config.seed, device_mesh
+                model, params_before(config, workdir, model, device_mesh), config.seed, device_mesh, rules
             )
             result["kl_to_start"] = gold_reward.kl_to_start(
                 model, train_state.params, start, samples, temperature=config.gold.temperature

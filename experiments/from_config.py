@@ -208,8 +208,11 @@ def stored_tables(
     return tables
 
 
-def build_model(config: ConfigDict, vocab_size: int, *, causal: bool = True) -> tuple[decoder.Model, dict | None]:
+def build_model(
+    config: ConfigDict, vocab_size: int, device_mesh=None, *, causal: bool = True
+) -> tuple[decoder.Model, dict | None]:
     """The model, and its parameters on the host if they come from a Hugging Face directory."""
+    on_mesh = None if device_mesh is None else mesh.batch_sharding(device_mesh)
     settings, data = config.model, config.data
     context = data.packed_length if data.get("packed") else data.prompt_length + data.completion_length
     run_time = {"dtype": settings.dtype, "remat": settings.remat, "reward_heads": settings.reward_heads}
@@ -226,7 +229,7 @@ def build_model(config: ConfigDict, vocab_size: int, *, causal: bool = True) -> 
                 f"config.data: prompt and completion of {context} tokens exceed the model's context of "
                 f"{loaded.max_position_embeddings} (max_position_embeddings in {settings.hugging_face}/config.json)"
             )
-        return decoder.build(dataclasses.replace(loaded, **run_time)), params
+        return decoder.build(dataclasses.replace(loaded, **run_time), on_mesh), params
     sizes = {k: settings[k] for k in ("hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads")}
     model_config = decoder.DecoderConfig(
         vocab_size=vocab_size,
@@ -235,7 +238,7 @@ def build_model(config: ConfigDict, vocab_size: int, *, causal: bool = True) -> 
         **sizes,
         **run_time,
     )
-    return decoder.build(model_config), None
+    return decoder.build(model_config, on_mesh), None
 
 
 def describe_model(config: decoder.DecoderConfig) -> dict:
@@ -245,11 +248,11 @@ def describe_model(config: decoder.DecoderConfig) -> dict:
     return checkpoints.as_json({k: v for k, v in fields.items() if k not in run_time})
 
 
-def initial_params(model: decoder.Model, given: dict | None, seed: int, device_mesh) -> Any:
+def initial_params(model: decoder.Model, given: dict | None, seed: int, device_mesh, rules=mesh.RULES) -> Any:
     """Parameters placed on the mesh: drawn from the seed, with what a checkpoint gives in their place."""
     key = jax.random.key(seed)
     shapes = jax.eval_shape(model.init, key)
-    shardings = mesh.parameter_sharding(device_mesh, shapes)
+    shardings = mesh.parameter_sharding(device_mesh, shapes, rules)
     params = jax.jit(model.init, out_shardings=shardings)(key)
     if given is None:
         return params
@@ -263,18 +266,24 @@ def initial_params(model: decoder.Model, given: dict | None, seed: int, device_m
     return placed
 
 
-def with_value_model(model: decoder.Model, params: Any, seed: int, device_mesh) -> Any:
+def sharding_rules(config: ConfigDict, model: decoder.Model) -> Mapping[str, Any]:
+    """How the parameters of this model lie on the mesh: the table of `mesh.RULES` with the config's changes."""
+    mesh.check_rules(config.mesh.rules, jax.eval_shape(model.init, jax.random.key(0)))
+    return mesh.make_rules(config.mesh.rules)
+
+
+def with_value_model(model: decoder.Model, params: Any, seed: int, device_mesh, rules=mesh.RULES) -> Any:
     """The parameters with a value model beside them (`heads.add_value_model`), placed on the mesh."""
 
     def add(params):
         return heads.add_value_model(model.config, params, jax.random.fold_in(jax.random.key(seed), 1))
 
-    shardings = mesh.parameter_sharding(device_mesh, jax.eval_shape(add, params))
+    shardings = mesh.parameter_sharding(device_mesh, jax.eval_shape(add, params), rules)
     return jax.jit(add, out_shardings=shardings)(params)
 
 
 def initial_state(
-    params: Any, moving: Any, tx, memory: Callable[[Any], dict[str, Any]], seed: int, device_mesh
+    params: Any, moving: Any, tx, memory: Callable[[Any], dict[str, Any]], seed: int, device_mesh, rules=mesh.RULES
 ) -> tuple[Any, Any, Any]:
     """(the train state before its first step, its shapes, its shardings), placed on the mesh.
 
@@ -286,16 +295,16 @@ def initial_state(
         return state.create(params, tx, memory(params), rng=jax.random.key(seed + 1), reference=reference)
 
     abstract = jax.eval_shape(create, params, moving)
-    shardings = mesh.parameter_sharding(device_mesh, abstract)
+    shardings = mesh.parameter_sharding(device_mesh, abstract, rules)
     return jax.jit(create, out_shardings=shardings)(params, moving), abstract, shardings
 
 
-def load_params(key: str, directory: str, model: decoder.Model, device_mesh) -> Any:
+def load_params(key: str, directory: str, model: decoder.Model, device_mesh, rules=mesh.RULES) -> Any:
     """Parameters of a finished run (its WORKDIR) or of a Hugging Face directory, of this model, on the mesh."""
     path = Path(directory)
     if (path / "checkpoints").is_dir():
         shapes = jax.eval_shape(model.init, jax.random.key(0))
-        abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes))
+        abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes, rules))
         return checkpoints.restore_params(path / "checkpoints", abstract, describe_model(model.config))
     if not (path / "config.json").is_file():
         raise ValueError(
@@ -306,7 +315,7 @@ def load_params(key: str, directory: str, model: decoder.Model, device_mesh) -> 
     ours, theirs = describe_model(model.config), describe_model(loaded)
     if differing := [k for k in ours if k != "reward_heads" and ours[k] != theirs.get(k)]:
         raise ValueError(f"{key}: {directory} is of another model, which differs in {', '.join(differing)}")
-    return initial_params(model, given, 0, device_mesh)
+    return initial_params(model, given, 0, device_mesh, rules)
 
 
 def load_run(key: str, directory: str, device_mesh) -> tuple[ConfigDict, Any, decoder.Model, Any]:
@@ -338,7 +347,7 @@ def reference_params(config: ConfigDict, before: Path, model: decoder.Model, sta
     mean = None
     for count, directory in enumerate(config.reference.soup, 1):
         named = directory.replace("BEFORE", str(before))
-        params = load_params("config.reference.soup", named, model, device_mesh)
+        params = load_params("config.reference.soup", named, model, device_mesh, sharding_rules(config, model))
         mean = params if mean is None else references.model_soup(mean, params, alpha=1 / count)
     if mean is None:
         return jax.tree.map(jnp.copy, start)

@@ -82,7 +82,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     sizes = objective.SIZES | {"objectives": len(config.rewards)}
 
     # --- model and engine
-    model, given_params = from_config.build_model(config, tokenizer.vocab_size)
+    model, given_params = from_config.build_model(config, tokenizer.vocab_size, device_mesh)
+    rules = from_config.sharding_rules(config, model)
     engine = engines.make(config, model, tokenizer)
 
     # --- shaping, advantages, curriculum, objective
@@ -137,7 +138,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         finetune.run_before(config, workdir)
         given_params = finetune.params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {finetune.before_directory(config, workdir)}")
-    params = from_config.initial_params(model, given_params, config.seed, device_mesh)
+    params = from_config.initial_params(model, given_params, config.seed, device_mesh, rules)
     if (config.reference.update_every or config.reference.soup) and "reference" not in models:
         raise ValueError("config.reference: nothing of this run asks for a reference")
     frozen_params, frozen_models, moving = {}, {}, None
@@ -151,7 +152,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             frozen_params = {"reference": reference}
         del reference
     if separate:
-        params = from_config.with_value_model(model, params, config.seed, device_mesh)
+        params = from_config.with_value_model(model, params, config.seed, device_mesh, rules)
 
     # --- optimizer and steps
     updates = config.training.iterations * config.training.epochs * config.training.minibatches
@@ -170,7 +171,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         of_engine = engine.init(heads.policy_params(params))
         return methods | ({ENGINE: of_engine} if jax.tree.leaves(of_engine) else {})
 
-    train_state, abstract, shardings = from_config.initial_state(params, moving, tx, memory, config.seed, device_mesh)
+    train_state, abstract, shardings = from_config.initial_state(
+        params, moving, tx, memory, config.seed, device_mesh, rules
+    )
     del params, moving
     make_step = functools.partial(step.make_step, losses)
     if combined:
@@ -404,6 +407,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     result["iterations"] = config.training.iterations
     if evaluations:
         result["reward_before"], result["reward_after"] = evaluations[0]["reward"], evaluations[-1]["reward"]
+    silent = [r["zero_gradient_groups"] for r in history if r["split"] == "train"]
+    result["zero_gradient_groups"] = float(np.mean(silent))  # of all iterations
     result["rewards_failed"] = failures_so_far.failed
     if evaluations and len(config.rewards) > 1:
         result |= several_rewards.front(config, workdir)

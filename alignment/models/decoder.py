@@ -28,13 +28,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from alignment.models.attention import attend, attend_row
+from alignment.models.linear import matmul
 from alignment.segments import BRANCHES
 
 Array = jax.Array
 Params = dict[str, Any]
-
-# Finite, so that a query with no visible key gets a uniform softmax instead of NaN.
-_MASKED_SCORE = -1e30
 
 _ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True)}
 _NORMS = ("llama", "gemma")
@@ -305,25 +304,14 @@ def _softcap(x: Array, cap: float | None) -> Array:
     return x if cap is None else cap * jnp.tanh(x / cap)
 
 
-def attend(config: DecoderConfig, q: Array, k: Array, v: Array, mask: Array) -> Array:
-    """Dense attention with a float32 softmax; query heads share keys by reshaping, so K and V are never repeated.
-
-    q [B, Q, H, d], k and v [B, S, K, d], mask bool [B, Q, S] -> [B, Q, H * d].
-    """
-    batch, columns, heads, size = q.shape
-    groups = k.shape[2]
-    q = q.reshape(batch, columns, groups, heads // groups, size)
-    scores = jnp.einsum("bqngd,bsnd->bngqs", q, k, preferred_element_type=jnp.float32) * (1 / math.sqrt(size))
-    scores = _softcap(scores, config.attn_softcap)
-    scores = jnp.where(mask[:, None, None], scores, _MASKED_SCORE)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("bngqs,bsnd->bqngd", weights, v).reshape(batch, columns, heads * size)
-
-
 def _project(layer: Params, name: str, x: Array) -> Array:
-    y = x @ layer[name].astype(x.dtype)
+    y = matmul(x, layer[name].astype(x.dtype))
     bias = layer.get(f"{name}_bias")
     return y if bias is None else y + bias.astype(x.dtype)
+
+
+def _gated(activation: str, gate: Array, up: Array) -> Array:
+    return _ACTIVATIONS[activation](gate) * up
 
 
 def _layer(config, h, layer, rotary, mask, store=None):
@@ -336,11 +324,17 @@ def _layer(config, h, layer, rotary, mask, store=None):
     if config.qk_norm:
         q, k = _rms_norm(config, q, layer["q_norm"]), _rms_norm(config, k, layer["k_norm"])
     q, k = _rotate(q, *rotary), _rotate(k, *rotary)
-    if store is not None:
+    scores = {"scale": 1 / math.sqrt(config.head_dim), "softcap": config.attn_softcap}
+    if store is None:
+        mixed = attend_row(q, k, v, mask, causal=config.causal, in_scan=config.scan_layers, **scores)
+    else:
         k, v = store(k, v)
-    h = h + _project(layer, "o", attend(config, q, k, v, mask))
+        mixed = attend(q, k, v, mask, **scores)
+    h = h + _project(layer, "o", mixed)
     x = _rms_norm(config, h, layer["mlp_norm"])
-    x = _ACTIVATIONS[config.activation](_project(layer, "gate", x)) * _project(layer, "up", x)
+    # Kept for the backward pass are the two products, not the four arrays between them and the third.
+    gated = jax.checkpoint(_gated, static_argnums=0, prevent_cse=not config.scan_layers)
+    x = gated(config.activation, _project(layer, "gate", x), _project(layer, "up", x))
     return h + _project(layer, "down", x), (k, v)
 
 
@@ -359,6 +353,7 @@ def hidden(
     positions: Array,
     segment_ids: Array,
     cache: Cache | None = None,
+    rows: jax.sharding.NamedSharding | None = None,
 ) -> tuple[Array, Cache | None]:
     """Final hidden states (after the last norm), [B, Q, D] in `config.dtype`, and the cache with these columns added.
 
@@ -368,6 +363,8 @@ def hidden(
       tokens, positions, segment_ids: i32 [B, Q]. Positions only rotate; visibility follows columns and segments.
       cache: columns already seen; the new ones are written from `cache.length` on. None: the row is complete. Of a
         bidirectional model the columns of a cache do not see those that come later: a prompt may, a response may not.
+      rows: how activations lie on a mesh, by their first axis. Without it XLA may follow the parameters instead, which
+        are split along the width: then every device computes on all rows and exchanges activations, not weights.
 
     Raises:
       ValueError: shapes differ, or the columns do not fit the cache (as far as that is known while tracing; a traced
@@ -378,7 +375,8 @@ def hidden(
             f"tokens, positions and segment_ids must share one shape [B, Q], got {tokens.shape}, {positions.shape}, "
             f"{segment_ids.shape}"
         )
-    h = params["embedding"][tokens].astype(config.dtype)
+    # The table is cast before it is gathered: half the bytes travel in bfloat16.
+    h = _held(rows, _whole(rows, params["embedding"].astype(config.dtype))[tokens])
     if config.embedding_scale:
         h = h * jnp.asarray(math.sqrt(config.hidden_size), h.dtype)
     rotary = _rotary(config, positions)
@@ -401,11 +399,16 @@ def hidden(
                 return put(keys, k.astype(keys.dtype), at), put(values, v.astype(values.dtype), at)
 
             h, pair = _layer(config, h, layer, rotary, mask, store)
+            h = _held(rows, h)
             written.append(pair)
         cache = Cache(tuple(written), segments, start + tokens.shape[1])
     else:
         mask = _visible(config, segment_ids, columns, segment_ids, columns)
-        block = _remat(config, lambda h, layer: _layer(config, h, layer, rotary, mask)[0], config.scan_layers)
+
+        def one_layer(h, layer):
+            return _held(rows, _layer(config, h, layer, rotary, mask)[0])
+
+        block = _remat(config, one_layer, config.scan_layers)
         if config.scan_layers:
             h, _ = jax.lax.scan(lambda h, layer: (block(h, layer), None), h, layers)
         else:
@@ -414,15 +417,33 @@ def hidden(
     return _rms_norm(config, h, params["final_norm"]), cache
 
 
+def _whole(rows: jax.sharding.NamedSharding | None, table: Array) -> Array:
+    """`table` in full on every device: looked up where it lies, each row's tokens would have to go round instead."""
+    if rows is None:
+        return table
+    return jax.lax.with_sharding_constraint(table, jax.sharding.NamedSharding(rows.mesh, jax.sharding.PartitionSpec()))
+
+
+def _held(rows: jax.sharding.NamedSharding | None, h: Array) -> Array:
+    """`h` with its first axis split as `rows` says, if it divides (a sampler may run on any number of rows)."""
+    if rows is None:
+        return h
+    try:
+        rows.shard_shape(h.shape)
+    except ValueError:  # the rows do not divide
+        return h
+    return jax.lax.with_sharding_constraint(h, rows)
+
+
 def unstack_layers(params: Params) -> Params:
     """The same parameters with `layers` as a tuple of one dict per layer."""
     count = jax.tree.leaves(params["layers"])[0].shape[0]
     return params | {"layers": tuple(jax.tree.map(lambda a, i=i: a[i], params["layers"]) for i in range(count))}
 
 
-def head(config: DecoderConfig, params: Params) -> Array:
-    """The output matrix [V, D], in the dtype of the computation."""
-    return params["embedding" if config.tie_word_embeddings else "lm_head"].astype(config.dtype)
+def head(config: DecoderConfig, params: Params, rows: jax.sharding.NamedSharding | None = None) -> Array:
+    """The output matrix [V, D], in the dtype of the computation; with `rows`, whole on every device of the mesh."""
+    return _whole(rows, params["embedding" if config.tie_word_embeddings else "lm_head"].astype(config.dtype))
 
 
 def unembed(config: DecoderConfig, params: Params, h: Array) -> Array:
@@ -432,14 +453,14 @@ def unembed(config: DecoderConfig, params: Params, h: Array) -> Array:
     return _softcap(logits, config.logit_softcap)
 
 
-def build(config: DecoderConfig) -> Model:
-    """The model's functions, with `config` bound."""
+def build(config: DecoderConfig, rows: jax.sharding.NamedSharding | None = None) -> Model:
+    """The model's functions, with `config` bound, and how activations lie on a mesh (see `hidden`)."""
     return Model(
         config=config,
         init=lambda rng: init(config, rng),
         hidden=lambda params, tokens, positions, segment_ids, cache=None: hidden(
-            config, params, tokens, positions, segment_ids, cache
+            config, params, tokens, positions, segment_ids, cache, rows
         ),
         unembed=lambda params, h: unembed(config, params, h),
-        head=lambda params: head(config, params),
+        head=lambda params: head(config, params, rows),
     )
