@@ -6,6 +6,7 @@ Kernels are called with fixed-name arrays from many places (the training step, n
 
 import math
 import numbers
+from collections.abc import Sequence
 
 import chex
 import jax
@@ -80,3 +81,22 @@ def positive_integer(name: str, value) -> None:
     """Raises ValueError unless `value` is a whole number of at least one (a static size, never traced)."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"{name} must be an integer in [1, inf), got {value!r}")
+
+
+def constants(name: str, values: Sequence[float], count: int, low: float = -math.inf) -> Array:
+    """A hyperparameter with one number per objective as `[count]`; ValueError that says what is wrong with it."""
+    if isinstance(values, numbers.Real):
+        raise ValueError(f"{name} must have one number for each of the {count} objectives, got {values}")
+    if len(values) != count:
+        raise ValueError(f"{name} must have one number for each of the {count} objectives, got {len(values)}")
+    for value in values:
+        number(f"each of {name}", value, low, closed="left" if math.isfinite(low) else "neither")
+    return jnp.asarray(values, float)
+
+
+def simplex(name: str, values: Sequence[float], count: int) -> Array:
+    """`constants` that are at least 0 and sum to 1: weights of the objectives."""
+    weights = constants(name, values, count, 0.0)
+    if all(isinstance(v, numbers.Real) for v in values) and abs(sum(values) - 1) > 1e-4:
+        raise ValueError(f"{name} must sum to 1, got {sum(values):g}")
+    return weights

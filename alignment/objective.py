@@ -37,9 +37,10 @@ PARTS = {
     "link": "alignment.losses.links",
     "weighting": "alignment.losses.weights",
 }
-BOOLEAN = ("mask", "desirable", "valid", "correct", "rated", "ties", *statistics.TOKEN_MASKS)
+BOOLEAN = ("mask", "desirable", "valid", "correct", "rated", "ties", "satisfied", "judgements")
+BOOLEAN += ("chosen_harmful", "rejected_harmful", *statistics.TOKEN_MASKS)
 MASKS = (*statistics.TOKEN_MASKS, "rated")  # alone, each says which entries a term is of
-SIZES = {"heads": 1, "ratings": 1}  # of a run whose model or data say nothing of them
+SIZES = {"heads": 1, "ratings": 1, "objectives": 2}  # of a run whose model or data say nothing of them
 RESERVED = ("kernel", *PARTS, "mask", "weight", "side", "reduction", "reduction_length")
 
 
@@ -104,8 +105,10 @@ def _dummy(name: str, sizes: Mapping[str, int]) -> jax.ShapeDtypeStruct:
     boolean = parsed.statistic in BOOLEAN
     dtype = jnp.bool_ if boolean else jnp.int32 if integer else jnp.float32
     shape: tuple[int, ...] = (batch,)
-    if parsed.side in statistics.LISTS or name == "labels":
+    if parsed.side in statistics.LISTS or name in statistics.PER_LIST:
         shape += (responses,)
+    if name in statistics.PER_OBJECTIVE:
+        shape += (sizes["objectives"] - name.endswith("margin_rewards"),)
     if parsed.statistic == "elbo_terms":
         shape += (1,)
     if parsed.statistic in ("mask", *statistics.TOKEN_COLUMNS) or parsed.statistic.startswith(
@@ -224,7 +227,7 @@ def bind(
 ) -> tuple[Term, ...]:
     """Binds each entry of a config section; before any compilation, a ValueError names the key that does not fit.
 
-    `sizes` are the numbers of reward heads of the model and of ratings in the data.
+    `sizes` are the numbers of reward heads of the model, of ratings in the data and of rewards per completion.
     """
     columns = tuple(columns)
     return tuple(
@@ -240,7 +243,12 @@ class Estimator(NamedTuple):
 
 
 def bind_estimators(
-    spec: Mapping[str, Mapping[str, Any]], namespace: ModuleType, kind: str, gives: tuple[str, str], columns
+    spec: Mapping[str, Mapping[str, Any]],
+    namespace: ModuleType,
+    kind: str,
+    gives: tuple[str, str],
+    columns,
+    sizes: Mapping[str, int] = SIZES,
 ) -> tuple[Estimator, ...]:
     """Binds each entry of a section; `gives` names the column for an array per completion and for one per token.
 
@@ -255,7 +263,7 @@ def bind_estimators(
             if key in settings:
                 raise ValueError(f"config.{kind}.{name}.{key}: belongs to terms of an objective")
         plain = {k: v for k, v in settings.items() if k not in ("gives", "order")}
-        term, values = _bind_kernel(name, plain, namespace, kind, statistics.EACH, columns)
+        term, values = _bind_kernel(name, plain, namespace, kind, statistics.EACH, columns, sizes)
         given = tuple(values) if isinstance(values, dict) else (settings.get("gives", gives[values.ndim - 1]),)
         for column in given:
             if statistics.parse(column).whose not in ("label", "batch"):
@@ -311,7 +319,7 @@ def estimate(
         arrays = [statistics.deliver(a, statistics.EACH, computed, batch) for a in term.arguments if a != "state"]
         values, aux = _call(term, arrays, states.get(term.name))
         for column, value in (values if isinstance(values, dict) else {gives[0]: values}).items():
-            value = value.reshape(shape[: 1 + value.ndim])
+            value = value.reshape(*shape[:2], *value.shape[1:])
             # A filter can only take away: what padded a batch stays padding.
             batch[column] = batch["valid"] & (value > 0) if column == "valid" else value
         if term.method:

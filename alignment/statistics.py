@@ -63,7 +63,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from alignment import vocabulary_walk
-from alignment.models import heads
+from alignment.models import heads, multi_head
 from alignment.policy_gradients.masked_diffusion import mdlm_elbo_terms
 from alignment.vocabulary_walk import FULL_VOCABULARY, WITH_REFERENCE, pairwise_names, token_statistics
 
@@ -72,6 +72,9 @@ Array = jax.Array
 WHOSE = ("policy", "reference", "teacher", "behaviour")
 SIDES = ("chosen", "rejected", "responses", "samples", "forget", "retain", "gold", "mismatched")
 ONE_MODEL = ("logps", "elbo_terms", *vocabulary_walk.ONE_MODEL)
+PER_LIST = ("labels", "judgements")  # [B, K], of the responses of a list
+PER_OBJECTIVE = ("objective_rewards", "objective_advantages", "preference_weights")  # [B, K] as well
+PER_OBJECTIVE += ("chosen_margin_rewards", "rejected_margin_rewards")
 OF_TOKEN_LOGPS = ("logps", "elbo_terms")  # what is made of the log-probs of the tokens
 EACH = ("each completion",)  # as the sides of data whose completions are examples of their own
 HEAD = ("rewards", "token_scores", "token_values", "prompt_values", "head_rewards", "token_head_scores")
@@ -120,6 +123,19 @@ LABELS = {
     "ratings": "[B, K] rating of each attribute of the completion; 0 where there is none",
     "strength_means": "[B] mean gap of the pair by the run's voters, positive where they agree with the label",
     "ties": "[B] bool, whether neither completion of the pair was preferred",
+    "objective_rewards": "[B, K] reward of the completion under each objective: the entries of config.rewards by name",
+    "objective_advantages": "[B, K] advantage of the completion under each objective",
+    "preference_weights": "[B, K] the preference that the prompt was extended with",
+    "baseline_rewards": "[B] reward of the baseline answer to the completion's prompt",
+    "prompt_baselines": "[B] the same, one for a whole list of responses",
+    "satisfied": "[B] bool, whether every judge is satisfied with the completion",
+    "judgements": "[B, K] bool, the same for each response of a list",
+    "task_ids": "[B] int32, the task of the prompt",
+    "objective_ids": "[B] int32, the objective that a pair was labelled for",
+    "chosen_margin_rewards": "[B, K] rewards of the chosen completion under the other objectives",
+    "rejected_margin_rewards": "[B, K] rewards of the rejected completion under the other objectives",
+    "chosen_harmful": "[B] bool, whether the chosen completion is harmful by itself",
+    "rejected_harmful": "[B] bool, whether the rejected completion is harmful by itself",
     "desirable": "[B] bool, whether the completion is a wanted one",
     "drifts": "[B] how far the policy has moved since the last completion of the prompt was sampled; 0 for the first",
     "sampling_weights": "[B] how readily the completion is drawn when a rollout is resampled for training",
@@ -291,6 +307,9 @@ def compute(
     if pairwise and reference[0] is None:
         other, other_params = frozen["reference"]
         reference = (completion_hidden(other, other_params, batch)[1], other.head(other_params))
+    policy = (completions, model.head(params))
+    if needs.policy and multi_head.NAME in params:  # every row is scored by the head of its objective
+        policy = multi_head.routed(params, completions, batch["objective_ids"], model.config.dtype)
     if "sampled_token_logps" in needs.policy:
         if draws is None:
             raise ValueError(
@@ -302,14 +321,13 @@ def compute(
             lambda seed: jax.random.uniform(jax.random.key(seed), (*batch["mask"].shape[1:], draws.count))
         )(seeds)
         out["sampled_tokens"], out["policy_sampled_token_logps"] = vocabulary_walk.sampled_statistics(
-            completions, model.head(params), uniforms, batch["mask"], draw_temperature=draws.temperature,
+            *policy, uniforms, batch["mask"], draw_temperature=draws.temperature,
             chunk_size=chunk_size, logit_softcap=model.config.logit_softcap, temperature=temperature,
         )  # fmt: skip
     if of_places := sorted(needs.policy - {"sampled_token_logps"}):
         scored = score(
             of_places,
-            completions,
-            model.head(params),
+            *policy,
             reference_hidden=reference[0],
             reference_head=reference[1],
             logit_softcap=model.config.logit_softcap,
@@ -372,9 +390,11 @@ def drop_weights(params, random_bits: Array, rate: float):
 def deliver(name: str, sides: tuple[str, ...], computed: Mapping[str, Array], batch: Mapping[str, Array]) -> Array:
     """The array that a kernel's argument `name` stands for, given what `compute` returned for the same batch."""
     parsed = parse(name)
-    flat = sides == EACH and not parsed.side and name != "labels"  # which are of a group as a whole
+    flat = sides == EACH and not parsed.side and name not in PER_LIST  # which are of a group as a whole
     if parsed.whose == "label":
         column = batch[parsed.statistic]
+        if flat and name in PER_OBJECTIVE:
+            return column.reshape(-1, column.shape[-1])
         return column.reshape(-1) if flat else column
 
     def side(x: Array) -> Array:

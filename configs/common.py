@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-GRADIENTS = ("ordinary", "pairwise_normalized", "meta_rm")
+COMBINATIONS = ("mgda", "pcgrad", "gradient_weights")
+GRADIENTS = ("ordinary", "pairwise_normalized", "meta_rm", *COMBINATIONS)
 # Sections whose keys are names of kernels, of their hyperparameters or of columns, and so are not fixed here.
 FREE = ("objective", "metrics", "before", "voters", "data.columns", "mesh.rules")
 
@@ -57,6 +58,7 @@ def base() -> ConfigDict:
     config.model.num_kv_heads = 2
     config.model.tie_word_embeddings = True
     config.model.reward_heads = 0
+    config.model.output_heads = 0  # > 0: so many heads over the vocabulary, one per objective; 0: the usual one
     config.model.dtype = "float32"  # of the computation; parameters and optimizer stay float32
     config.model.remat = "none"  # none | dots | full
 
@@ -102,12 +104,17 @@ def base() -> ConfigDict:
     config.training.vocabulary_chunk = 0  # entries per chunk of the scoring pass; 0: about 8 million logits at a time
     config.training.temperature = 1.0  # logits are divided by it before scoring
     config.training.gradient = "ordinary"  # ordinary | pairwise_normalized (both sides of a pair pull equally hard) |
-    # meta_rm (taken where the rewards of the unlabelled samples lie further apart)
+    # meta_rm (taken where the rewards of the unlabelled samples lie further apart) |
+    # mgda | pcgrad | gradient_weights: every term of the objective is an objective, and their gradients are combined
     config.training.meta_step = 1e-3  # of meta_rm: how far it moves before it looks
     config.training.view_dropout = 0.1  # share of the weights dropped in the second pass, for second_features
     config.training.log_every = 10
     config.training.eval_every = 100
     config.training.max_skipped_in_a_row = 5  # steps with a non-finite loss or gradient before the run stops
+
+    config.gradient_weights = ConfigDict()  # of training.gradient = "gradient_weights"
+    config.gradient_weights.eta = 1e-6  # learning rate of the policy
+    config.gradient_weights.mu = 1e-5  # how strongly the weights stay; goes with the squared norm of the gradients
 
     config.checkpoints = ConfigDict()
     config.checkpoints.every = 100
@@ -224,6 +231,11 @@ def check_adapter(config: ConfigDict) -> None:
         raise ValueError("config.reference.soup: a quantised base cannot be averaged; set config.adapter.quantize=''")
 
 
+def check_gradient(config: ConfigDict, allowed: tuple[str, ...]) -> None:
+    if config.training.gradient not in allowed:
+        raise ValueError(f"config.training.gradient: {config.training.gradient!r} is not one of {', '.join(allowed)}")
+
+
 def check_numbers(config: ConfigDict) -> None:
     """ValueError for counts that are out of range or do not fit each other."""
     check_adapter(config)
@@ -244,8 +256,7 @@ def check_numbers(config: ConfigDict) -> None:
             f"config.training.accumulate: {config.training.accumulate} micro-batches would each take an inner step of "
             "their own; set it to 1 with config.training.gradient='meta_rm'"
         )
-    if config.training.gradient not in GRADIENTS:
-        raise ValueError(f"config.training.gradient: {config.training.gradient!r} is not one of {', '.join(GRADIENTS)}")
+    check_gradient(config, GRADIENTS)
     if config.draws.count < 1 or not config.draws.temperature > 0:
         raise ValueError(
             f"config.draws: count must be at least 1 and temperature above 0, got {config.draws.count} and "

@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from configs import common
 
 FREE = (
-    "objective", "metrics", "before", "rewards", "shaping", "advantages", "curriculum", "data.columns",
+    "objective", "metrics", "before", "rewards", "judges", "shaping", "advantages", "curriculum", "data.columns",
     "rollout.engine_settings", "mesh.rules",
 )  # fmt: skip
 # For objectives of clipped ratios, and for those with a value head beside them.
@@ -44,6 +44,7 @@ def base() -> ConfigDict:
     config.rollout.top_p = 1.0
     config.rollout.min_p = 0.0
     config.rollout.demonstrations = 0  # of each group, replaced by what the prompt's record gives as `demonstration`
+    config.rollout.preferences = ""  # arc | simplex: tell each prompt a preference among the rewards; "": none
     config.rollout.dynamic_sampling = False  # draw anew for groups whose rewards are all equal: they teach nothing
     config.rollout.max_rounds = 3  # of drawing anew; then what is missing counts for nothing
     config.rollout.engine = ""  # package.module:function that makes an engine; "": the model samples itself
@@ -69,8 +70,10 @@ def base() -> ConfigDict:
     config.value.learning_rate = 0.0  # of a separate one; 0: that of config.optimizer
 
     # name -> {weight, function}: a task's name, or package.module:function; or {weight, checkpoint, combine, ...}: the
-    # WORKDIR of a trained reward model (or several), experiments.reward_models says what goes with it
+    # WORKDIR of a trained reward model (or several), experiments.reward_models says what goes with it. Where kernels
+    # number the objectives, they stand in the alphabetical order of their names (a config keeps no other)
     config.rewards = ConfigDict()
+    config.judges = ConfigDict()  # name -> {function}: package.module:function or a task's name; says true or false
     config.reward_runner = ConfigDict()
     config.reward_runner.workers = 0  # processes; 0: in this one, without a time limit
     config.reward_runner.time_limit = 5.0  # seconds for one reward
@@ -86,16 +89,19 @@ def base() -> ConfigDict:
     config.training.epochs = 1  # passes over each rollout
     config.training.minibatches = 1  # optimizer steps per pass
     config.training.accumulate = 1
+    config.training.gradient = "ordinary"  # ordinary | mgda | pcgrad | gradient_weights: how terms' gradients combine
     config.training.vocabulary_chunk = 0
     config.training.log_every = 1
     config.training.eval_every = 20
     config.training.max_skipped_in_a_row = 5
 
+    config.gradient_weights = shared.gradient_weights
     config.checkpoints = shared.checkpoints
     config.checkpoints.every = 20
     config.evaluation = ConfigDict()
     config.evaluation.temperature = 1.0  # 0: the likeliest completion
     config.evaluation.samples = 4  # completions of each held-out prompt
+    config.evaluation.reference_point = ()  # of the hypervolume, one number per reward; (): the first evaluation
     return config
 
 
@@ -122,6 +128,21 @@ def after_warm_up(shaping: dict, advantages: dict, objective: dict, metrics: dic
     return config
 
 
+PPO_AND_KL = {
+    "ppo": {"weight": 1.0, "reduction": "sequence_mean"},
+    "kl_k3": {"weight": 0.04, "reduction": "sequence_mean"},
+}
+
+
+def two_objectives(shaping: dict, advantages: dict, objective: dict) -> ConfigDict:
+    """`after_warm_up` with two rewards: the task solved (0 or 1), and minus a tenth of the bytes."""
+    config = after_warm_up(shaping, advantages, objective)
+    config.rewards = ConfigDict(
+        {"sorting": {"weight": 0.5}, "terse": {"weight": 0.5, "function": "alignment.rewards.lengths:brevity"}}
+    )
+    return config
+
+
 def on_task(config: ConfigDict, task: str) -> ConfigDict:
     """The same method on another generated task, its warm-up included."""
     config.data.source = config.before.data.source = f"task:{task}"
@@ -132,6 +153,7 @@ def on_task(config: ConfigDict, task: str) -> ConfigDict:
 def check_numbers(config: ConfigDict) -> None:
     """ValueError for counts that are out of range or do not fit each other."""
     common.check_adapter(config)
+    common.check_gradient(config, ("ordinary", *common.COMBINATIONS))
     for section, keys in {
         "training": ("iterations", "epochs", "minibatches", "accumulate", "log_every", "eval_every"),
         "rollout": ("prompts", "group_size", "max_rounds"),
@@ -154,6 +176,8 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError(f"config.rollout.temperature: must be above 0, got {config.rollout.temperature}")
     if config.adapter.rank and config.value.model == "separate":
         raise ValueError("config.adapter.rank: a separate value model is trained whole; set config.value.model='head'")
+    if config.model.output_heads:
+        raise ValueError("config.model.output_heads: is of pairs with an objective each (experiments.finetune)")
     if config.value.model not in ("head", "separate"):
         raise ValueError(f"config.value.model: {config.value.model!r} is not one of head, separate")
     if config.value.model == "separate" and config.model.reward_heads:

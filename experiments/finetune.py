@@ -34,11 +34,12 @@ import alignment.metrics
 import alignment.policy_gradients
 from alignment import objective, statistics
 from alignment.data import pipeline
-from alignment.models import decoder, hugging_face, lora
+from alignment.models import decoder, hugging_face, lora, multi_head
 from alignment.training import (
     checkpoints,
     mesh,
     meta_gradient,
+    objective_gradients,
     optimizer,
     preemption,
     side_gradients,
@@ -61,7 +62,7 @@ def config_before(config: ConfigDict) -> ConfigDict:
     before = ConfigDict(config.before.to_dict())
     before.seed, before.distributed = config.seed, config.distributed
     before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
-    before.model.reward_heads = config.before_heads
+    before.model.reward_heads, before.model.output_heads = config.before_heads, 0
     if "reward_head" in before.mesh.rules and not config.before_heads:  # which the earlier model does not have
         del before.mesh.rules["reward_head"]
     before.data.tokenizer = config.data.tokenizer
@@ -148,7 +149,8 @@ def evaluate(terms, *arguments) -> dict[str, float]:
     """The loss and every metric over the whole evaluation set; `arguments` are those of `mean_values`."""
     means = mean_values(*arguments)
     loss = sum(t.weight * means[t.name] for t in terms)
-    return {"loss": loss} | {k: v for k, v in means.items() if len(terms) > 1 or k != terms[0].name}
+    silent = {objective_gradients.MEMORY, *([terms[0].name] if len(terms) == 1 else [])}
+    return {"loss": loss} | {k: v for k, v in means.items() if k not in silent}
 
 
 def run(
@@ -207,10 +209,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     # --- objective
     columns = [*data.columns, "random_bits", *(["strength_means"] if config.voters else [])]
     columns += ["token_rewards"] if any(config.data.revision_prompts.values()) else []
-    sizes = {"heads": config.model.reward_heads, "ratings": data.ratings}
+    sizes = objective.SIZES | data.sizes | {"heads": config.model.reward_heads}
     kernels = objective.union(alignment.losses, alignment.policy_gradients)
     terms = objective.bind(config.objective.to_dict(), kernels, "objective", data.sides, columns, sizes)
     metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, columns, sizes)
+    combined = config.training.gradient in common.COMBINATIONS
+    terms = objective_gradients.with_memory(terms, config.training.accumulate) if combined else terms
     names = objective.names_of((*terms, *metrics)) + diagnostics.names_of(config.diagnostics)
     needs = statistics.needs_of(names)
     if "teacher" in needs.models:
@@ -265,6 +269,17 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         of_trained = functools.partial(lora.on_base, adapter, model)
         model_params = functools.partial(lora.attach, adapter, base)
 
+    if config.model.output_heads:
+        if adapter:
+            raise ValueError("config.adapter.rank: output heads are trained whole; set it to 0")
+        if "objective_ids" not in data.columns:
+            raise ValueError("config.model.output_heads: the data give no objective_id, by which a pair finds its head")
+        if moving is not None:
+            raise ValueError("config.reference.update_every: a policy with output heads cannot become its reference")
+        plain, count = model, config.model.output_heads
+        model = multi_head.wrap(plain, count)  # the reference stays the plain one
+        params = multi_head.add_heads(plain, params, count, jax.random.key(config.seed + 2))
+
     # --- optimizer and step
     tx, rate = optimizer.make(config.optimizer, config.training.steps)
     draws = statistics.Draws(config.draws.count, config.draws.temperature)
@@ -283,6 +298,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 meta_step=config.training.meta_step, draws=draws, **scoring,
             )
         )  # fmt: skip
+        make_step = functools.partial(step.make_update, gradient)
+    elif combined:
+        gradient = objective_gradients.make_gradient(losses, terms, config.training.gradient, **config.gradient_weights)
         make_step = functools.partial(step.make_update, gradient)
     else:
         make_step = functools.partial(step.make_step, losses)
@@ -337,6 +355,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         "model": from_config.describe_model(model.config, config.adapter),
         "objective": checkpoints.as_json(
             {"terms": config.objective.to_dict(), "seed": config.seed, "reference": config.reference.to_dict()}
+            | ({"output_heads": config.model.output_heads} if config.model.output_heads else {})
             | {
                 k: config.data[k]
                 for k in ("source", "kind", "batch_size", "prompt_length", "completion_length", "packed")
@@ -461,7 +480,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             terms, data.sides,
             (stored_reference.join(b, tables["eval"]) for b in evaluation_batches), device_mesh, **scoring,
         )  # fmt: skip
-    result |= export(config, workdir, model.config, adapter, adapter and base, train_state.params, data.tokenizer)
+    if not config.model.output_heads:
+        result |= export(config, workdir, model.config, adapter, adapter and base, train_state.params, data.tokenizer)
     if jax.process_index() == 0:
         metrics_log.draw_curves(metrics_log.read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png", name)
         store_result(config, workdir, result)

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from alignment import statistics
-from alignment.data import corpus, formats, pipeline, rows, tokenizers
-from alignment.models import decoder, heads, hugging_face, lora, quantized
+from alignment.data import corpus, formats, pipeline, rows, tokenizers, trade_offs
+from alignment.models import decoder, heads, hugging_face, lora, multi_head, quantized
 from alignment.rewards import tasks
 from alignment.training import checkpoints, mesh, references, state, stored_reference
 from configs import common
@@ -48,7 +48,7 @@ class Data(NamedTuple):
     columns: tuple[str, ...]
     collate: Any
     mix: pipeline.Mix | None  # rows of a global batch that take something from each other
-    ratings: int = 0  # of each completion
+    sizes: Mapping[str, int]  # of axes that the data decide, as `objective.bind` takes them
 
 
 def load_data(config: ConfigDict) -> Data:
@@ -62,6 +62,9 @@ def load_data(config: ConfigDict) -> Data:
             task = source.removeprefix("task:")
             records = tasks.demonstrations(task, size, config.seed, corpus_split, data.difficulty)
             return formats.from_records(records, data.kind, source)
+        if source.startswith("trade_offs"):
+            records = trade_offs.pairs(size, config.seed, corpus_split, source.removeprefix("trade_offs").lstrip(":"))
+            return formats.from_records(records, data.kind, f"{source}/{corpus_split}")
         if source != "corpus":
             return formats.read(source, data.kind, split=split, columns=dict(data.columns), on_invalid=data.on_invalid)
         records = corpus.generate(data.kind, size, config.seed, label_noise=noise, split=corpus_split)
@@ -79,7 +82,7 @@ def load_data(config: ConfigDict) -> Data:
         return out
 
     train = tokenised(read(data.source, data.split, "train", data.corpus_size, data.label_noise), "training data")
-    generated = data.source == "corpus" or data.source.startswith("task:")
+    generated = data.source == "corpus" or data.source.startswith(("task:", "trade_offs"))
     eval_source = data.eval_source or (data.source if generated else "")
     held_out = read(eval_source, data.eval_split, "test", data.corpus_eval_size, 0.0) if eval_source else []
     evaluation = tokenised(held_out, "evaluation data") if held_out else []
@@ -111,8 +114,10 @@ def load_data(config: ConfigDict) -> Data:
         )
     one = collate(mix(train[:1]) if mix else train[:1])
     columns = tuple(k for k in one if k in statistics.LABELS or k in statistics.TOKEN_COLUMNS)
-    ratings = one["ratings"].shape[-1] if "ratings" in one else 0
-    return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate, mix, ratings)
+    sizes = {"ratings": one["ratings"].shape[-1]} if "ratings" in one else {}
+    if "chosen_margin_rewards" in one:  # of all objectives but the trained one
+        sizes["objectives"] = one["chosen_margin_rewards"].shape[1] + 1
+    return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate, mix, sizes)
 
 
 def revised_batches(
@@ -404,6 +409,8 @@ def load_run(key: str, directory: str, device_mesh) -> tuple[ConfigDict, Any, de
             )
     tokenizer = load_tokenizer(config)
     model, _ = build_model(config, tokenizer.vocab_size)
+    if config.model.get("output_heads"):
+        model = multi_head.wrap(model, config.model.output_heads)
     return config, tokenizer, model, load_params(key, directory, model, device_mesh)
 
 

@@ -22,12 +22,13 @@ class Prompt(NamedTuple):
 
 
 def task_of(source: str) -> str:
-    """The name in task:NAME, or "" for another source; ValueError for a task that does not exist."""
+    """What stands after "task:" (a name, or several with + between), or ""; ValueError for one that does not exist."""
     kind, _, name = source.partition(":")
     if kind != "task":
         return ""
-    if name not in tasks.TASKS:
-        raise ValueError(f"config.data.source: no task {name!r}; there are: {', '.join(sorted(tasks.TASKS))}")
+    for part in name.split("+"):
+        if part not in tasks.TASKS:
+            raise ValueError(f"config.data.source: no task {part!r}; there are: {', '.join(sorted(tasks.TASKS))}")
     return name
 
 
@@ -72,8 +73,8 @@ def load(config: ConfigDict, tokenizer) -> tuple[list[Prompt], list[Prompt]]:
     return train, tokenised(held_out, "held-out prompts") if held_out else []
 
 
-def rewards(settings: ConfigDict) -> tuple[list[Callable | str], list[float]]:
-    """The functions of config.rewards (a task's name stands for the task's own reward) and their weights.
+def rewards(settings: ConfigDict, section: str = "rewards") -> tuple[list[Callable | str], list[float]]:
+    """The functions of a section (a task's name stands for the task's own reward) and their weights.
 
     Entries with a `checkpoint` are reward models, and are left to `experiments.reward_models`.
     """
@@ -83,11 +84,13 @@ def rewards(settings: ConfigDict) -> tuple[list[Callable | str], list[float]]:
         if "checkpoint" in entry:
             continue
         if unknown := sorted(set(entry) - {"weight", "function"}):
-            raise ValueError(f"config.rewards.{name}.{unknown[0]}: unknown key; allowed: checkpoint, function, weight")
+            raise ValueError(
+                f"config.{section}.{name}.{unknown[0]}: unknown key; allowed: checkpoint, function, weight"
+            )
         function = entry.get("function", "")
         if not function and name not in tasks.TASKS:
             raise ValueError(
-                f"config.rewards.{name}: no such task; name a function (package.module:function) or one of "
+                f"config.{section}.{name}: no such task; name a function (package.module:function) or one of "
                 f"{', '.join(sorted(tasks.TASKS))}"
             )
         functions.append(function or tasks.reward)
@@ -95,15 +98,20 @@ def rewards(settings: ConfigDict) -> tuple[list[Callable | str], list[float]]:
     return functions, weights
 
 
-def demonstration(prompt: Prompt, tokenizer) -> list[int]:
-    """Token ids of the record's `demonstration` (of a task: its right answer), with the end token."""
+def demonstration_text(prompt: Prompt, needed_by: str) -> str:
+    """The record's `demonstration`; of a task: its right answer."""
     record = prompt.record
     text = f"{record['answer']}." if "task" in record else record.get("demonstration")
     if not isinstance(text, str):
         raise formats.DataError(
-            f"prompt {prompt.id} ({prompt.prompt!r}): config.rollout.demonstrations needs a field 'demonstration'"
+            f"prompt {prompt.id} ({prompt.prompt!r}): {needed_by} needs a field 'demonstration'"
         )
-    return [*tokenizer.encode(text), tokenizer.eos_id]
+    return text
+
+
+def demonstration(prompt: Prompt, tokenizer) -> list[int]:
+    """Token ids of the record's demonstration, with the end token."""
+    return [*tokenizer.encode(demonstration_text(prompt, "config.rollout.demonstrations")), tokenizer.eos_id]
 
 
 def function(key: str, source: str) -> Callable:

@@ -23,14 +23,33 @@ from ml_collections import ConfigDict
 
 import alignment.losses
 import alignment.metrics
+import alignment.multi_objective
 import alignment.policy_gradients
 from alignment import objective, statistics
 from alignment.models import heads, lora
 from alignment.rewards import runner
-from alignment.training import checkpoints, last_completions, mesh, optimizer, preemption, rollouts, step
+from alignment.training import (
+    checkpoints,
+    last_completions,
+    mesh,
+    objective_gradients,
+    optimizer,
+    preemption,
+    rollouts,
+    step,
+)
 from alignment.training import logging as metrics_log
 from configs import common, online
-from experiments import curriculum, engines, finetune, from_config, prompt_sets, reward_models, rolling_out
+from experiments import (
+    curriculum,
+    engines,
+    finetune,
+    from_config,
+    prompt_sets,
+    reward_models,
+    rolling_out,
+    several_rewards,
+)
 from experiments.engines import ENGINE
 from experiments.from_config import say
 
@@ -67,8 +86,10 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     # --- prompts and rewards
     tokenizer = from_config.load_tokenizer(config)
     train, held_out = prompt_sets.load(config, tokenizer)
-    functions, reward_weights = prompt_sets.rewards(config.rewards)
+    functions, reward_weights = several_rewards.functions(config)
     models_of_reward = reward_models.bind(config.rewards, device_mesh)
+    several_rewards.check(config, [*train, *held_out], tokenizer)
+    sizes = objective.SIZES | {"objectives": len(config.rewards), "heads": config.model.reward_heads}
 
     # --- model and engine
     model, given_params = from_config.build_model(config, tokenizer.vocab_size, device_mesh)
@@ -77,30 +98,34 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- shaping, advantages, curriculum, objective
     names_before = [*ROLLOUT_COLUMNS, *OF_THE_REWARDS, "greedy_rewards", "behaviour_token_values", "drifts"]
-    names_before += [*engine.columns, *rolling_out.columns(config)]
-    kernels = alignment.policy_gradients
+    names_before += [*engine.columns, *rolling_out.columns(config), *several_rewards.columns(config, train)]
+    kernels = objective.union(alignment.policy_gradients, alignment.multi_objective)
     num_prompts = max(p.id for p in train) + 1
     shaping = objective.bind_estimators(
         objective.with_num_prompts(config.shaping.to_dict(), kernels, "shaping", num_prompts),
-        kernels, "shaping", ("rewards", "token_rewards"), names_before,
+        kernels, "shaping", ("rewards", "token_rewards"), names_before, sizes,
     )  # fmt: skip
     shaped = objective.columns_of(shaping)
     advantages = objective.bind_estimators(
         objective.with_num_prompts(config.advantages.to_dict(), kernels, "advantages", num_prompts),
-        kernels, "advantages", ("advantages", "token_advantages"), [*names_before, *shaped],
+        kernels, "advantages", ("advantages", "token_advantages"), [*names_before, *shaped], sizes,
     )  # fmt: skip
     estimators = (*shaping, *advantages)
     chooser = curriculum.bind(config, estimators)
     given = objective.columns_of(advantages)
     columns = [*names_before, *shaped, *given, *(["token_advantages"] if "advantages" in given else [])]
     terms = objective.bind(
-        config.objective.to_dict(), objective.union(alignment.losses, kernels), "objective", statistics.EACH, columns
-    )
+        config.objective.to_dict(), objective.union(alignment.losses, kernels), "objective", statistics.EACH, columns,
+        sizes,
+    )  # fmt: skip
+    combined = config.training.gradient != "ordinary"
+    terms = objective_gradients.with_memory(terms, config.training.accumulate) if combined else terms
     if not config.curriculum:  # which may give a prompt several rows
         objective.check_groups(estimators, terms, group_size)
     metrics = objective.bind(
-        config.metrics.to_dict(), objective.union(alignment.metrics, kernels), "metrics", statistics.EACH, columns
-    )
+        config.metrics.to_dict(), objective.union(alignment.metrics, kernels), "metrics", statistics.EACH, columns,
+        sizes,
+    )  # fmt: skip
     objective.check_accumulation((*terms, *metrics), config.training.accumulate)
     estimated = objective.names_of([e.term for e in estimators])
     read = [*estimated, *objective.names_of((*terms, *metrics))]
@@ -173,9 +198,13 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         params, moving, tx, memory, config.seed, device_mesh, rules
     )
     del params, moving
+    make_step = functools.partial(step.make_step, losses)
+    if combined:
+        gradient = objective_gradients.make_gradient(losses, terms, config.training.gradient, **config.gradient_weights)
+        make_step = functools.partial(step.make_update, gradient)
     train_step = jax.jit(
-        step.make_step(
-            losses, terms, metrics, statistics.EACH, tx, accumulate=config.training.accumulate,
+        make_step(
+            terms, metrics, statistics.EACH, tx, accumulate=config.training.accumulate,
             reference_every=config.reference.update_every, reference_weight=config.reference.update_weight,
         ),
         out_shardings=(shardings, mesh.replicated(device_mesh)),
@@ -220,7 +249,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         return jax.lax.stop_gradient(batch), method_state
 
     # --- rollouts, and the prompts to roll out
-    rolling = rolling_out.make(config, model, tokenizer, engine, held_out, "greedy_rewards" in estimated)
+    tasks = several_rewards.task_names(train)
+    rolling = rolling_out.make(config, model, tokenizer, engine, held_out, read, tasks)
 
     def place(memory):
         return jax.device_put(memory, mesh.replicated(device_mesh))
@@ -253,10 +283,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         return memory | {"last_completions": place(new)}
 
     # --- restore
+    of_the_run = ("objective", "shaping", "advantages", "rewards", "judges", "curriculum", "value")
     description = {
         "model": from_config.describe_model(model.config, config.adapter),
         "objective": checkpoints.as_json(
-            {k: config[k].to_dict() for k in ("objective", "shaping", "advantages", "rewards", "curriculum", "value")}
+            {k: config[k].to_dict() for k in of_the_run}
             | {"seed": config.seed, "prompts": settings.prompts, "group_size": group_size, "source": config.data.source}
             | ({k: settings[k] for k in ("engine", "engine_settings")} if settings.engine else {})
         ),
@@ -284,7 +315,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 memory = hooks.start(model_params(train_state.params), train_state.method_state, rewarder)
                 train_state = train_state.replace(method_state=memory)
             if held_out and not first:
-                last_evaluation, lines = rolling.evaluate(model_params(train_state.params), rewarder)
+                last_evaluation, lines, points = rolling.evaluate(model_params(train_state.params), rewarder)
+                several_rewards.write_points(workdir, config, 0, points)
                 log.write(0, last_evaluation, "eval")
                 write_samples(workdir, 0, lines)
             for at in range(first + 1, config.training.iterations + 1):
@@ -352,7 +384,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                     none_ended = True
                     say(f"{name}: no completion of iteration {at} ended by itself, all were cut at "
                         f"config.data.completion_length = {config.data.completion_length}")  # fmt: skip
-                values = {k: float(v) for k, v in logs.items()}
+                values = {k: float(v) for k, v in logs.items()} | several_rewards.logged(config, whole)
                 values |= {
                     "reward": float(whole["rewards"][valid].mean()) if valid.any() else float("nan"),
                     "groups_alike": equal / drawn,
@@ -371,7 +403,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 stopping = stop.requested()
                 if held_out and (at % config.training.eval_every == 0 or at == config.training.iterations):
                     params = model_params(train_state.params)
-                    evaluated, (last_evaluation, lines) = at, rolling.evaluate(params, rewarder)
+                    evaluated, (last_evaluation, lines, points) = at, rolling.evaluate(params, rewarder)
+                    several_rewards.write_points(workdir, config, at, points)
                     log.write(at, last_evaluation, "eval")
                     write_samples(workdir, at, lines)
                     if on_evaluation:
@@ -401,6 +434,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     silent = [r["zero_gradient_groups"] for r in history if r["split"] == "train"]
     result["zero_gradient_groups"] = float(np.mean(silent))  # of all iterations
     result["rewards_failed"] = failures_so_far.failed
+    if evaluations and len(config.rewards) > 1:
+        result |= several_rewards.front(config, workdir)
     result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.iterations))
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
     metrics_log.draw_curves(history, workdir / "curves.png", name)
@@ -423,7 +458,7 @@ def report(result: Mapping[str, Any]) -> None:
     if "reward_before" in result:
         before, after = result["reward_before"], result["reward_after"]
         say(f"  mean reward on held-out prompts: {before:.3f} before, {after:.3f} after")
-    for key in ("checkpoint", "metrics", "curves", "adapter", "hugging_face"):
+    for key in ("checkpoint", "metrics", "curves", "front", "adapter", "hugging_face"):
         if key in result:
             say(f"  {key:13} {result[key]}")
 

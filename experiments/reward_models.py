@@ -257,12 +257,13 @@ def rewarder(
                 counts = {"not_finite": int(bad.sum())} if bad.any() else {}
                 first = {"not_finite": f"{name}, completion {int(np.argmax(bad))}"} if bad.any() else {}
                 report = runner.RewardReport(len(values), counts, first)
-                parts.append(runner.Rewards(np.float32(weight) * values, values[:, None], bad, report))
+                parts.append(runner.Rewards(np.float32(weight) * values, values[:, None], bad, report, bad[:, None]))
             return runner.Rewards(
                 np.sum([p.rewards for p in parts], axis=0, dtype=np.float32),
                 np.concatenate([p.by_function for p in parts], axis=1),
                 np.any([p.failed for p in parts], axis=0),
                 sum((p.report for p in parts[1:]), parts[0].report),
+                np.concatenate([p.failed_by_function for p in parts], axis=1),
             )
 
         yield call

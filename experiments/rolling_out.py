@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from alignment.data import rows
 from alignment.rewards import runner, spans
 from alignment.training import rollouts
-from experiments import prompt_sets, sampling
+from experiments import prompt_sets, sampling, several_rewards
 from experiments.engines import ENGINE
 from experiments.prompt_sets import Prompt
 
@@ -30,17 +30,18 @@ def columns(config: ConfigDict) -> list[str]:
 class RollOut(NamedTuple):
     """`roll_out(params, memory, prompts, rng, rewarder)` gives a batch of rows, what failed, and the texts; `memory` is
     that of the methods, among it the engine's. `evaluate(params, rewarder)` gives the mean reward and length on
-    held-out prompts, and lines to show."""
+    held-out prompts, lines to show, and the points of the front of several rewards."""
 
     roll_out: Callable[..., tuple[dict[str, np.ndarray], runner.RewardReport, list[str]]]
-    evaluate: Callable[..., tuple[dict[str, float], list[dict]]]
+    evaluate: Callable[..., tuple[dict[str, float], list[dict], list[several_rewards.Point]]]
 
 
 def make(
     config: ConfigDict, model, tokenizer, engine: rollouts.EngineWithMemory, held_out: Sequence[Prompt],
-    with_greedy: bool,
+    read: Sequence[str], tasks: Sequence[str] = (),
 ) -> RollOut:  # fmt: skip
-    """The functions of `RollOut`; `with_greedy` adds the reward of each prompt's likeliest completion."""
+    """The functions of `RollOut`; `read` names what the kernels of the run ask for, which decides what is computed, and
+    `tasks` the tasks of the prompts (`several_rewards.task_names`)."""
     settings, group_size = config.rollout, config.rollout.group_size
     plain = {
         "completion_length": config.data.completion_length, "eos_id": tokenizer.eos_id, "pad_id": tokenizer.pad_id
@@ -65,7 +66,7 @@ def make(
         texts = sampling.texts(tokenizer, rollout.tokens, rollout.mask)
         repeated = [p for p in prompts for _ in range(count)]
         got = rewarder([p.prompt for p in repeated], texts, [p.record for p in repeated])
-        return got.rewards.reshape(len(prompts), count), got.report, texts
+        return got.rewards.reshape(len(prompts), count), got, texts
 
     def explanations(params, prompts: Sequence[Prompt], rng, rewarder):
         """What the policy writes once it is shown the answer, where that is right; and what failed."""
@@ -73,11 +74,12 @@ def make(
         shown = [p._replace(tokens=rows.encode_prompt(p.prompt, tokenizer)) for p in shown]
         drawn = explaining_engine(params, *padded(shown), rng)
         # Judged by the question alone: the answer shown must not help the judge.
-        values, failures, _ = rewards_of(rewarder, prompts, drawn, settings.demonstrations)
+        values, got, _ = rewards_of(rewarder, prompts, drawn, settings.demonstrations)
         right = values.reshape(-1) > 0
-        return [t[m].tolist() if ok else None for t, m, ok in zip(*drawn[:2], right, strict=True)], failures
+        return [t[m].tolist() if ok else None for t, m, ok in zip(*drawn[:2], right, strict=True)], got.report
 
     def scored(params, memory, prompts: Sequence[Prompt], rng: jax.Array, rewarder):
+        prompts, preferences = several_rewards.tell(config, prompts, rng, tokenizer)
         tokens, mask = padded(prompts)
         rollout = rollouts.check(
             engine.draw(memory.get(ENGINE, ()), params, tokens, mask, rng),
@@ -92,7 +94,7 @@ def make(
                     d for p in prompts for d in [prompt_sets.demonstration(p, tokenizer)] * settings.demonstrations
                 ]
             rollout, shown = rollouts.with_demonstrations(rollout, given, group_size, settings.demonstrations)
-        values, failures, texts = rewards_of(rewarder, prompts, rollout, group_size)
+        values, got, texts = rewards_of(rewarder, prompts, rollout, group_size)
         batch = rollouts.to_rows(tokens, mask, rollout, group_size, np.array([p.id for p in prompts]))
         repeated = [p for p in prompts for _ in range(group_size)]
         if settings.demonstrations:
@@ -110,10 +112,11 @@ def make(
         if stratum_of:
             batch["strata"] = np.array([stratum_of(p, t) for p, t in zip(repeated, texts, strict=True)], np.int32)
             batch["strata"] = batch["strata"].reshape(values.shape)
-        if with_greedy:
+        if "greedy_rewards" in read:
             greedy = greedy_engine(params, tokens, mask, rng)
             batch["greedy_rewards"] = np.repeat(rewards_of(rewarder, prompts, greedy, 1)[0], group_size, axis=1)
-        return batch, failures + failed, texts
+        more, failed_more = several_rewards.of_rollout(config, read, prompts, got, preferences, rewarder, tasks)
+        return batch | more, got.report + failed + failed_more, texts
 
     def roll_out(params, memory, prompts: Sequence[Prompt], rng: jax.Array, rewarder):
         if not recycle:
@@ -130,21 +133,29 @@ def make(
         return rollouts.join([batch, again]), failures + failures_again, texts + texts_again
 
     def evaluate(params, rewarder):
-        values, lengths, lines = [], [], []
-        for first in range(0, len(held_out), settings.prompts):
-            part = held_out[first : first + settings.prompts]
+        values, by_objective, lengths, lines = [], [], [], []
+        prompts, preferences = several_rewards.tell_fan(config, held_out, tokenizer)
+        for first in range(0, len(prompts), settings.prompts):
+            part = prompts[first : first + settings.prompts]
             filled = [*part, *[part[0]] * (settings.prompts - len(part))]  # one shape, one compilation
             drawn = evaluation_engine(params, *padded(filled), jax.random.key(7))
-            got, _, texts = rewards_of(rewarder, filled, drawn, config.evaluation.samples)
+            got, rewarded, texts = rewards_of(rewarder, filled, drawn, config.evaluation.samples)
             values.append(got[: len(part)])
+            of_each = several_rewards.by_objective(config, rewarded)
+            by_objective.append(of_each.reshape(*got.shape, -1)[: len(part)])
             lengths.append(drawn.mask.sum(axis=1)[: len(part) * config.evaluation.samples])
             if not lines:
                 lines = [
                     {"prompt": p.prompt, "completion": texts[i * config.evaluation.samples], "reward": float(got[i, 0])}
                     for i, p in enumerate(part[:8])
                 ]
-        values = np.concatenate(values)
-        return {"reward": float(values.mean()), "length": float(np.concatenate(lengths).mean())}, lines
+        values, by_objective = np.concatenate(values), np.concatenate(by_objective)
+        out = {"reward": float(values.mean()), "length": float(np.concatenate(lengths).mean())}
+        if len(config.rewards) == 1:
+            return out, lines, []
+        out |= {f"reward_{k}": float(by_objective[..., n].mean()) for n, k in enumerate(config.rewards)}
+        _, signs = several_rewards.maximised(config)
+        return out, lines, several_rewards.points(signs * by_objective, preferences)
 
     return RollOut(roll_out, evaluate)
 

@@ -51,7 +51,9 @@ def test_online_runs(name, tmp_path, monkeypatch):
     """Rewards of text that a fresh model writes are all 0, and teach nothing: these count the letters instead."""
     tiny_runs.one_device(monkeypatch)
     config = tiny_runs.shrink_online(importlib.import_module(f"configs.{name}").get_config())
-    config.rewards = {"letters": {"function": "tiny_runs:letters"}}
+    second = {"short": {"function": "tiny_runs:shortness"}} if len(config.rewards) > 1 else {}
+    config.rewards = {"letters": {"function": "tiny_runs:letters"}, **second}
+    config.judges = {"even": {"function": "tiny_runs:even"}} if config.judges else {}
     config.optimizer.learning_rate = 1e-2
     reinforce.run(config, tmp_path)
     rows = read_metrics(tmp_path / "metrics.jsonl")

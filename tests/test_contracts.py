@@ -71,7 +71,7 @@ def test_every_public_kernel_has_a_row(package):
 @each_package
 def test_every_public_function_of_a_kernel_module_is_exported(package):
     infrastructure = {"composition", "links", "margins", "masking", "reductions", "stateful"}
-    infrastructure |= {"grouping", "prompt_memory", "selection"}
+    infrastructure |= {"grouping", "prompt_memory", "selection", "objectives", "proxy_points"}
     for info in pkgutil.iter_modules(package.__path__):
         if info.name in infrastructure:
             continue
@@ -83,6 +83,7 @@ def test_every_public_function_of_a_kernel_module_is_exported(package):
 
 def test_importing_kernels_pulls_in_neither_models_nor_data_nor_plots():
     packages = "alignment.losses, alignment.metrics, alignment.analysis, alignment.policy_gradients"
+    packages += ", alignment.multi_objective"
     code = f"import sys, {packages}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     heavy = ("flax", "optax", "orbax", "grain", "tensorflow", "tensorflow_datasets", "ml_collections", "matplotlib")
@@ -286,7 +287,8 @@ def test_a_batch_split_by_shard_map_equals_the_whole_batch(row):
     tree = arrays_of(row.example())
     split = PartitionSpec("data")
     specs = tuple(PartitionSpec() if name in row.shared else split for name in tree)
-    hyper = {**row.hyper, **({"axis_name": "data"} if row.per == "state" or row.batch_wide else {})}
+    alone = row.per == "state" and set(row.example()) <= set(row.shared)  # nothing of it is split
+    hyper = {**row.hyper, **({"axis_name": "data"} if (row.per == "state" and not alone) or row.batch_wide else {})}
     sharded = jax.shard_map(
         lambda *a: row.kernel(*a, **hyper),
         mesh=mesh,

@@ -111,6 +111,16 @@ def letters(prompt, completion, record) -> float:
     return float(len(completion) % 3 == 0) + 0.1 * (len(completion) % 2)
 
 
+def shortness(prompt, completion, record) -> float:
+    """A second reward, above 0."""
+    return 1 / (1 + len(completion))
+
+
+def even(prompt, completion, record) -> bool:
+    """A judge that is satisfied about half of the time."""
+    return len(completion) % 2 == 0
+
+
 def one_device(monkeypatch):
     """Lets a run in this process see one of the virtual devices only: eight of them compile and run more slowly."""
     monkeypatch.setattr(mesh, "make_mesh", functools.partial(mesh.make_mesh, devices=jax.devices()[:1]))

@@ -8,7 +8,9 @@ A record is a dict; its kind says which fields it has (text fields may also be l
 | `chat`       | messages (the last one, by the assistant, is the completion), [weight];    | `Completion` |
 |              | or prompt, chosen, rejected as message lists                               | `Pair`       |
 | `pairs`      | prompt, chosen, rejected, [margin], [preference_proportion],               | `Pair`       |
-|              | [annotator_id], [tie] (true: neither was preferred), [weight]              |              |
+|              | [annotator_id], [tie] (true: neither was preferred), [weight],             |              |
+|              | [objective_id], [chosen_harmful] and [rejected_harmful] (true or false),   |              |
+|              | [chosen_margin_rewards] and [rejected_margin_rewards] (lists of numbers)   |              |
 | `lists`      | prompt, responses, labels (higher is better), [weight]                     | `Ranking`    |
 | `unpaired`   | prompt, completion, label (true or 1: wanted), [weight]                    | `Unpaired`   |
 | `triples`    | prompt, gold (the target answer), chosen, rejected, [weight]               | `Triple`     |
@@ -64,6 +66,11 @@ class Pair:
     weight: float | None = None
     preference_proportion: float | None = None
     tie: bool | None = None
+    objective_id: int | None = None  # which objective the label is about
+    chosen_margin_rewards: tuple[float, ...] | None = None  # under each other objective; likewise of the rejected one
+    rejected_margin_rewards: tuple[float, ...] | None = None
+    chosen_harmful: bool | None = None  # by itself; likewise of the rejected one
+    rejected_harmful: bool | None = None
     where: str = dataclasses.field(default="", compare=False)
 
 
@@ -352,22 +359,53 @@ def _pair(where: str, record: Mapping[str, Any]) -> Pair:
     prompt, (chosen, rejected) = fields.answers(where, record, prompt, ("chosen", "rejected"))
     if chosen == rejected:
         raise InvalidRecord(f"{where}: fields 'chosen' and 'rejected' are equal; the two sides of a pair must differ")
-    annotator = record.get("annotator_id")
-    is_integer = isinstance(annotator, int) and not isinstance(annotator, bool)
-    if annotator is not None and not (is_integer and 0 <= annotator < 2**31):
-        raise InvalidRecord(f"{where}: field 'annotator_id' must be an integer in [0, 2**31), got {annotator!r}")
     margin = fields.number(where, "margin", record.get("margin"))
     return Pair(
         prompt,
         chosen,
         rejected,
         margin=margin,
-        annotator_id=annotator,
+        annotator_id=_identity(where, "annotator_id", record),
         weight=fields.weight(where, record),
         preference_proportion=fields.proportion(where, record),
         tie=fields.flag(where, record, "tie"),
+        objective_id=_identity(where, "objective_id", record),
         where=where,
+        **_both_sides(where, record),
     )
+
+
+def _identity(where: str, field: str, record: Mapping[str, Any]) -> int | None:
+    value = record.get(field)
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if value is not None and not (is_integer and 0 <= value < 2**31):
+        raise InvalidRecord(f"{where}: field {field!r} must be an integer in [0, 2**31), got {value!r}")
+    return value
+
+
+def _both_sides(where: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a pair may say of each of its two answers; of both or of neither."""
+    out: dict[str, Any] = {}
+    for name in ("margin_rewards", "harmful"):
+        names = [f"{side}_{name}" for side in ("chosen", "rejected")]
+        values = [record.get(field) for field in names]
+        if values == [None, None]:
+            continue
+        for field, value in zip(names, values, strict=True):
+            if name == "harmful":
+                if not isinstance(value, bool):
+                    raise InvalidRecord(f"{where}: field {field!r} must be true or false, got {value!r}")
+                out[field] = value
+                continue
+            if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+                raise InvalidRecord(f"{where}: field {field!r} must be a list of numbers, got {fields.kind_of(value)}")
+            out[field] = tuple(fields.number(where, f"{field}[{i}]", v, required=True) for i, v in enumerate(value))
+    lengths = {len(v) for v in out.values() if isinstance(v, tuple)}
+    if len(lengths) > 1:
+        raise InvalidRecord(
+            f"{where}: fields 'chosen_margin_rewards' and 'rejected_margin_rewards' have different lengths"
+        )
+    return out
 
 
 def _ranking(where: str, record: Mapping[str, Any]) -> Ranking:

@@ -15,7 +15,8 @@ A batch is a dict of numpy arrays; B rows, L columns, S completions ("sides") a 
 | `valid`        | bool [B]       | False for rows that only pad a batch                                               |
 | `labels`       | f32 [B, S]     | ranked lists only, best first                                                      |
 | `margins`      | f32 [B]        | if the data has them; likewise `annotator_ids` i32 [B], `weights` f32 [B] and      |
-|                |                | `preference_proportions` f32 [B]                                                   |
+|                |                | `preference_proportions` f32 [B], `objective_ids` i32 [B], and of both sides       |
+|                |                | `chosen_margin_rewards` f32 [B, K] and `chosen_harmful` bool [B]                   |
 | `desirable`    | bool [B]       | unpaired examples only, whether the completion is a wanted one                     |
 | `ties`         | bool [B]       | pairs, if the data has it; likewise `rewards` f32 [B] of ratings and `correct`     |
 |                |                | bool [B] of steps                                                                  |
@@ -78,7 +79,31 @@ class Tokenized:
     correct: bool | None = None
     step_ends: tuple[int, ...] | None = None  # places in the completion, of `step_labels`
     step_labels: tuple[float, ...] | None = None
+    objective_id: int | None = None
+    chosen_margin_rewards: tuple[float, ...] | None = None
+    rejected_margin_rewards: tuple[float, ...] | None = None
+    chosen_harmful: bool | None = None
+    rejected_harmful: bool | None = None
     where: str = ""
+
+
+# Batch key, field of an example and of `Tokenized`, type; a data set has it for all examples or for none.
+_OPTIONAL = (
+    ("labels", "labels", np.float32),
+    ("margins", "margin", np.float32),
+    ("annotator_ids", "annotator_id", np.int32),
+    ("weights", "weight", np.float32),
+    ("preference_proportions", "preference_proportion", np.float32),
+    ("desirable", "desirable", bool),
+    ("ties", "tie", bool),
+    ("correct", "correct", bool),
+    ("rewards", "reward", np.float32),
+    ("objective_ids", "objective_id", np.int32),
+    ("chosen_margin_rewards", "chosen_margin_rewards", np.float32),
+    ("rejected_margin_rewards", "rejected_margin_rewards", np.float32),
+    ("chosen_harmful", "chosen_harmful", bool),
+    ("rejected_harmful", "rejected_harmful", bool),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,18 +209,10 @@ def tokenize(
                 id=number,
                 prompt=np.asarray(prompt, np.int32),
                 completions=tuple(np.asarray(c, np.int32) for c in shortened),
-                labels=None if of_steps else getattr(example, "labels", None),
-                margin=getattr(example, "margin", None),
-                annotator_id=getattr(example, "annotator_id", None),
-                weight=example.weight,
-                preference_proportion=getattr(example, "preference_proportion", None),
-                desirable=getattr(example, "desirable", None),
-                tie=getattr(example, "tie", None),
-                reward=getattr(example, "reward", None),
-                ratings=getattr(example, "ratings", None),
-                correct=getattr(example, "correct", None),
-                **of_steps,
                 where=example.where,
+                **{field: getattr(example, field, None) for _, field, _ in _OPTIONAL}
+                | {"ratings": getattr(example, "ratings", None)}
+                | ({"labels": None} | of_steps if of_steps else {}),
             )
         )
     report = TokenizeReport(
@@ -288,7 +305,7 @@ def _check_uniform(examples: Sequence[Example]) -> None:
                 f"{example.where}: a {type(example).__name__} among examples that began with a {type(first).__name__} "
                 f"({first.where}); one data set holds one type"
             )
-        for field in ("margin", "annotator_id", "weight", "preference_proportion", "tie", "reward", "correct"):
+        for _, field, _ in _OPTIONAL:
             if (getattr(example, field, None) is None) != (getattr(first, field, None) is None):
                 lacks, has = (example, first) if getattr(example, field, None) is None else (first, example)
                 raise DataError(
@@ -300,6 +317,12 @@ def _check_uniform(examples: Sequence[Example]) -> None:
                     f"{example.where}: field {field!r} has {len(getattr(example, field))} entries but {first.where} "
                     f"has {len(getattr(first, field))}; all lists of a data set must have the same number"
                 )
+        margins = [getattr(e, "chosen_margin_rewards", None) for e in (example, first)]
+        if margins[0] is not None and len(margins[0]) != len(margins[1]):
+            raise DataError(
+                f"{example.where}: field 'chosen_margin_rewards' has {len(margins[0])} entries but {first.where} has "
+                f"{len(margins[1])}; all pairs of a data set must have the same number"
+            )
 
 
 # Collating -----------------------------------------------------------------------------------------------------------
@@ -492,14 +515,9 @@ def _empty(rows: int, columns: int, sides: int, slots: int, pad_id: int) -> Batc
 
 
 def _optional(examples: Sequence[Tokenized]) -> Batch:
-    keys = (("labels", "labels", np.float32), ("margins", "margin", np.float32),
-            ("annotator_ids", "annotator_id", np.int32), ("weights", "weight", np.float32),
-            ("preference_proportions", "preference_proportion", np.float32),
-            ("desirable", "desirable", bool), ("ties", "tie", bool), ("correct", "correct", bool),
-            ("rewards", "reward", np.float32))  # fmt: skip
     found = {
         key: np.asarray([getattr(e, field) for e in examples], dtype)
-        for key, field, dtype in keys
+        for key, field, dtype in _OPTIONAL
         if examples and getattr(examples[0], field) is not None
     }
     if examples and examples[0].ratings is not None:

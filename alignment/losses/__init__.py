@@ -128,6 +128,13 @@ from alignment.losses.reward_regression import (
     multi_label_reward_regression,
     quantile_rm,
 )
+from alignment.losses.several_objectives import (
+    cgpo_codpo,
+    cgpo_crraft,
+    mah_dpo,
+    modpo,
+    safe_rlhf_cost,
+)
 from alignment.losses.supervised import (
     mdlm,
     sft,
@@ -181,6 +188,8 @@ __all__ = [
     "bt_with_ties_davidson",
     "cal_dpo",
     "cdpo",
+    "cgpo_codpo",
+    "cgpo_crraft",
     "classifier_reward_loss",
     "cpl",
     "cpl_kl",
@@ -230,9 +239,11 @@ __all__ = [
     "lipo_pointwise_mse",
     "lipo_pointwise_sigmoid",
     "lipo_softmax",
+    "mah_dpo",
     "margin_mse_reward_loss",
     "mdlm",
     "meta_rm_separation",
+    "modpo",
     "multi_label_reward_regression",
     "nca",
     "nca_pair",
@@ -252,6 +263,7 @@ __all__ = [
     "rso_hinge",
     "rso_hinge_norm",
     "rso_sigmoid_norm",
+    "safe_rlhf_cost",
     "scaled_bt_reward_loss",
     "sft",
     "sft_dpo",

@@ -88,3 +88,9 @@ def moments(values: Array, same: Array, *, ddof: float) -> Moments:
 def standardised(values: Array, mean: Array, std: Array, eps: float) -> Array:
     """(values - mean) / (std + eps), and 0 where nothing deviates (also with eps = 0)."""
     return jnp.where(std > 0, (values - mean) / (jnp.where(std > 0, std, 1.0) + eps), 0.0)
+
+
+def best_of_group(values: Array, same: Array, axis_name: Any) -> Array:
+    """Bool [n]: the row with the largest of `values` [n] among the rows that count for it; of equals the first."""
+    everything = jnp.where(same, whole(values, axis_name)[None, :], -jnp.inf)
+    return jnp.any(same, axis=-1) & (jnp.argmax(everything, axis=-1) == row_numbers(values.shape[0], axis_name))

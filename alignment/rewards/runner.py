@@ -88,12 +88,13 @@ class RewardReport:
 @dataclasses.dataclass(frozen=True)
 class Rewards:
     """rewards [N] float32: the weighted sum; by_function [N, F] float32, unweighted, `on_failure` where failed;
-    failed [N] bool: one of the functions failed."""
+    failed [N] bool: one of the functions failed; failed_by_function [N, F] bool."""
 
     rewards: np.ndarray
     by_function: np.ndarray
     failed: np.ndarray
     report: RewardReport
+    failed_by_function: np.ndarray
 
 
 class RewardRunner:
@@ -191,7 +192,8 @@ class RewardRunner:
             counts[kind] += 1
             first.setdefault(kind, f"{self.names[column]}, completion {row}: {value}")
         report = RewardReport(len(jobs), dict(counts), first, time.monotonic() - began)
-        return Rewards((values @ self.weights).astype(np.float32), values.astype(np.float32), failed.any(1), report)
+        summed = (values @ self.weights).astype(np.float32)
+        return Rewards(summed, values.astype(np.float32), failed.any(1), report, failed)
 
     def _in_workers(self, jobs: Sequence[tuple[Any, ...]]) -> list[Outcome]:
         outcomes: list[Outcome | None] = [None] * len(jobs)

@@ -61,7 +61,14 @@ class Task:
 
 
 def generate(task: str, size: int, seed: int, split: str = "train", difficulty: int = 1) -> list[dict[str, Any]]:
-    """`size` records; the same arguments give the same ones. Easy tasks have few problems, which then repeat."""
+    """`size` records; the same arguments give the same ones. Easy tasks have few problems, which then repeat.
+
+    Several tasks, `"sorting+addition"`, take turns.
+    """
+    if "+" in task:
+        parts = task.split("+")
+        each = [generate(part, -(-size // len(parts)), seed, split, difficulty) for part in parts]
+        return [record for turn in zip(*each, strict=True) for record in turn][:size]
     if task not in TASKS:
         raise ValueError(f"{task=} is not one of {', '.join(TASKS)}")
     if split not in SPLITS:
@@ -101,7 +108,8 @@ def demonstrations(
 ) -> list[dict[str, Any]]:
     """Records of kind "completion" for the supervised warm-up, one demonstration for each of `generate`'s records."""
     records = generate(task, size, seed, split, difficulty)
-    rng = np.random.default_rng([seed, list(TASKS).index(task), SPLITS.index(split), difficulty, 1])
+    numbers = [list(TASKS).index(part) for part in task.split("+")]
+    rng = np.random.default_rng([seed, *numbers, SPLITS.index(split), difficulty, 1])
     return [{"prompt": r["prompt"], "completion": demonstration(r, rng, accuracy)} for r in records]
 
 

@@ -36,3 +36,55 @@ def draw_difficulty(pairs: Sequence[Mapping], path: Path, *, beta: float) -> Non
     axis.legend(fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def draw_front(
+    points: np.ndarray,
+    names: Sequence[str],
+    path: Path,
+    *,
+    colour: np.ndarray | None = None,
+    colour_label: str = "",
+    labels: Sequence[str] = (),
+    reference: np.ndarray | None = None,
+) -> None:
+    """What policies earn under each objective: a panel for each pair of objectives, the non-dominated points ringed.
+
+    Args:
+      points: f[P, K], all maximised.
+      names: of the K objectives.
+      path: of the PNG.
+      colour: a number for each point, e.g. the iteration.
+      colour_label: what that number is.
+      labels: a text for each point; empty: none.
+      reference: reference point of the hypervolume.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    better = (points[None] >= points[:, None]).all(-1) & (points[None] > points[:, None]).any(-1)
+    best = ~better.any(axis=1)
+    pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
+    figure, axes = plt.subplots(
+        1, len(pairs), figsize=(5.2 * len(pairs), 4.2), layout="constrained", squeeze=False
+    )
+    for axis, (i, j) in zip(axes[0], pairs, strict=True):
+        drawn = axis.scatter(points[:, i], points[:, j], s=22, **({} if colour is None else {"c": colour}))
+        axis.scatter(points[best, i], points[best, j], s=90, facecolors="none", edgecolors="tab:red", label="front")
+        if len(names) == 2:
+            order = np.flatnonzero(best)[np.argsort(points[best, 0])]
+            axis.plot(points[order, 0], points[order, 1], color="tab:red", linewidth=0.8)
+        if reference is not None:
+            axis.scatter([reference[i]], [reference[j]], marker="x", color="black", label="reference point")
+        for text, point in zip(labels, points, strict=False):
+            axis.annotate(text, (point[i], point[j]), fontsize=7, xytext=(4, 4), textcoords="offset points")
+        axis.set_xlabel(names[i])
+        axis.set_ylabel(names[j])
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    if colour is not None and len(points):
+        figure.colorbar(drawn, ax=axes[0].tolist(), label=colour_label)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

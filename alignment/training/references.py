@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -38,6 +39,32 @@ def model_soup(params_1: Any, params_2: Any, *, alpha: float = 0.5) -> Any:
         return ((1 - alpha) * one + alpha * other).astype(jnp.asarray(one).dtype)
 
     return jax.tree.map(mix, params_1, params_2)
+
+
+def rewarded_soup(several_params: Sequence[Any], weights: Sequence[float]) -> Any:
+    """theta = sum_k w_k theta_k, leaf by leaf: one model per objective, mixed by a user's weights.
+
+    All from the same beginning, with merged weights (the factors of low-rank updates must not be averaged). For models
+    whose logits are linear in the parameters it mixes the logits.
+
+    Args:
+      several_params: parameters of K models, of the same structure and shapes.
+      weights: w, one for each, at least 0, with sum 1; one weight alone gives exactly that model.
+
+    Raises:
+      ValueError: weights are not K numbers of the simplex, or the structures differ.
+      AssertionError: shapes of a leaf differ.
+
+    Paper: Rame et al., 2023, arXiv 2306.04488.
+    """
+    checks.simplex("weights", weights, len(several_params))
+
+    def mix(*leaves: Array) -> Array:
+        checks.same_shape(**{f"params_{n}": leaf for n, leaf in enumerate(leaves, 1)})
+        kept = [(w, leaf) for w, leaf in zip(weights, leaves, strict=True) if w]
+        return sum(w * leaf for w, leaf in kept).astype(jnp.asarray(leaves[0]).dtype)
+
+    return jax.tree.map(mix, *several_params)
 
 
 def salsa_reward(

@@ -40,7 +40,7 @@ def check_terms(terms: Iterable[objective.Term], key: str) -> None:
         raise ValueError(f"{key}: no term of the objective reads {' or '.join(READABLE)}")
 
 
-def _dot(a: Any, b: Any) -> Array:
+def dot(a: Any, b: Any) -> Array:
     products = jax.tree.map(lambda x, y: jnp.sum(x.astype(jnp.float32) * y.astype(jnp.float32)), a, b)
     return sum(jax.tree.leaves(products))
 
@@ -113,7 +113,7 @@ def make_gradient(
         def add(total, pair):
             row, coefficient = pair
             g_w, g_l = pair_gradients(params, row)
-            up, down = analysis.pairwise_normalized_factors(_dot(g_w, g_w), _dot(g_l, g_l), coefficient)
+            up, down = analysis.pairwise_normalized_factors(dot(g_w, g_w), dot(g_l, g_l), coefficient)
             return jax.tree.map(lambda t, w, l: t - (up * w - down * l).astype(t.dtype), total, g_w, g_l), None
 
         pairs = ({k: rows[k] for k in _MODEL_KEYS}, (d_w + d_l) / 2)
@@ -154,7 +154,7 @@ def make_entanglement(
 
         def products(_, row):
             g_w, g_l = pair_gradients(params, row)
-            return None, (_dot(g_w, g_w), _dot(g_l, g_l), _dot(g_w, g_l))
+            return None, (dot(g_w, g_w), dot(g_l, g_l), dot(g_w, g_l))
 
         _, found = jax.lax.scan(products, None, {k: batch[k] for k in _MODEL_KEYS})
         return analysis.entanglement_of_products(*found, *coefficients)

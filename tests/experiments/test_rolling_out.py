@@ -20,7 +20,7 @@ def rolled(config, reward, seed=0):
     params = model.init(jax.random.key(0))
     prompts, _ = prompt_sets.load(config, TOKENIZER)
     engine = engines.make(config, model, TOKENIZER)
-    rolling = rolling_out.make(config, model, TOKENIZER, engine, [], False)
+    rolling = rolling_out.make(config, model, TOKENIZER, engine, [], [])
     with runner.RewardRunner([reward], [1.0]) as rewarder:
         batch, failures, texts = rolling.roll_out(
             params, {}, prompts[: config.rollout.prompts], jax.random.key(seed), rewarder

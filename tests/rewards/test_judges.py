@@ -1,43 +1,110 @@
-"""Judges that are asked in both orders."""
+"""Judges of all three kinds say True or False, and one that cannot say so raises."""
 
-import jax.numpy as jnp
-import numpy as np
+import json
+import sys
+
 import pytest
 
 from alignment.rewards import judges
-
-TRUTH = {"good": 0.9, "fair": 0.5, "poor": 0.2}
-
-
-def judge(bias):
-    def verdicts(prompts, first, second):
-        return np.array([0.5 + (TRUTH[a] - TRUTH[b]) / 3 + bias for a, b in zip(first, second, strict=True)])
-
-    return verdicts
+from alignment.rewards.runner import RewardRunner
 
 
-FIRST, SECOND = ["good", "poor", "fair"], ["poor", "fair", "fair"]
+def test_every_judge_must_be_satisfied_and_none_at_all_always_is():
+    full_stop, digits = judges.ends_with_full_stop, judges.Matches("[0-9]")
+    assert judges.all_satisfied([full_stop, digits], "p", "7.", {})
+    assert not judges.all_satisfied([full_stop, digits], "p", "7", {})
+    assert judges.all_satisfied([], "p", "anything", {})
 
 
-def test_both_orders_sum_to_one_and_a_bias_of_position_cancels():
-    fair, biased = (judges.judge_both_orders(judge(b), ["p"] * 3, FIRST, SECOND) for b in (0.0, 0.2))
-    np.testing.assert_allclose(biased, fair, rtol=1e-6)
-    np.testing.assert_allclose(fair, judge(0.0)(["p"] * 3, FIRST, SECOND), rtol=1e-6)  # which knows no order
-    back = judges.judge_both_orders(judge(0.2), ["p"] * 3, SECOND, FIRST)
-    np.testing.assert_allclose(biased + back, 1.0, rtol=1e-6)
+@pytest.mark.parametrize("value", [None, 1, 0.7, "yes"])
+def test_a_score_is_no_verdict(value):
+    with pytest.raises(judges.JudgeError, match="must say True or False"):
+        judges.all_satisfied([lambda *_: value], "p", "c", {})
 
 
-def test_a_judge_that_always_says_the_same_is_undecided():
-    constant = lambda prompts, first, second: np.full(len(prompts), 0.8)  # noqa: E731
-    np.testing.assert_allclose(judges.judge_both_orders(constant, ["p"], ["a"], ["b"]), [0.5])
+def test_rules():
+    assert judges.no_false_refusal("p", "Here it is.", {})
+    assert not judges.no_false_refusal("p", "I'm sorry, but I can't help with that.", {})
+    assert judges.no_false_refusal("p", "I cannot help with that.", {"harmful": True})
+    assert judges.Lacks("secret")("p", "nothing", {}) and not judges.Lacks("secret")("p", "a secret", {})
+    assert judges.answer_is_right("sort 21: ", "12.", {"task": "sorting", "answer": "12"})
+    assert judges.digits_if_sorting("p", "12.", {"task": "sorting"})
+    assert not judges.digits_if_sorting("p", "ab", {"task": "sorting"})
+    assert judges.digits_if_sorting("p", "ab", {"task": "addition"}) and judges.digits_if_sorting("p", "ab", {})
 
 
-def test_only_the_two_verdict_tokens_count():
-    np.testing.assert_allclose(judges.first_probability(jnp.array([1.0]), jnp.array([1.0])), [0.5])
-    np.testing.assert_allclose(judges.first_probability(jnp.array([np.log(3.0)]), jnp.zeros(1)), [0.75], rtol=1e-6)
+def test_a_model_judge_is_asked_with_the_case_as_it_is():
+    asked = []
+
+    def complete(text):
+        asked.append(text)
+        return "Well. Verdict: no, it is not."
+
+    judge = judges.ModelJudge(complete, "Is it polite?")
+    assert not judge("say {completion}", "{prompt} {0}", {})
+    assert "say {completion}" in asked[0] and "{prompt} {0}" in asked[0] and "Is it polite?" in asked[0]
+    assert judges.ModelJudge(complete, "Is it rude?", satisfied="no")("p", "c", {})
 
 
-@pytest.mark.parametrize("verdict", [np.array([0.5, 0.5]), np.array([1.5]), np.array([np.nan])])
-def test_verdicts_that_are_no_probabilities_are_an_error(verdict):
-    with pytest.raises(ValueError, match="must give 1 probabilities"):
-        judges.judge_both_orders(lambda *a: verdict, ["p"], ["a"], ["b"])
+@pytest.mark.parametrize("reply", ["maybe", "", "yesterday", None])
+def test_a_model_that_gives_no_verdict_is_an_error(reply):
+    with pytest.raises(judges.JudgeError):
+        judges.ModelJudge(lambda _: reply, "?")("p", "c", {})
+
+
+SCRIPT = (
+    "import json, sys; case = json.load(sys.stdin); sys.exit(0 if case['record']['want'] in case['completion'] else {})"
+)
+
+
+def test_a_program_judges_by_its_exit_code():
+    judge = judges.ProgramJudge((sys.executable, "-c", SCRIPT.format(1)), time_limit=60.0)
+    assert judge("p", "it has x; $(rm -rf /)", {"want": "x"})
+    assert not judge("p", "nothing", {"want": "x"})
+
+
+@pytest.mark.parametrize(
+    ("judge", "message"),
+    [
+        (judges.ProgramJudge((sys.executable, "-c", "import sys; sys.exit(3)"), 60.0), "exit code 3"),
+        (judges.ProgramJudge((sys.executable, "-c", "import time; time.sleep(600)"), 0.5), "no verdict within 0.5 s"),
+        (judges.ProgramJudge(("/no/such/program",)), "No such file"),
+    ],
+)
+def test_a_program_that_fails_or_hangs_gives_no_verdict(judge, message):
+    with pytest.raises(judges.JudgeError, match=message):
+        judge("p", "c", {})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: judges.Matches("("), "is not a regular expression"),
+        (lambda: judges.ProgramJudge("ls"), "command must be a sequence of words"),
+        (lambda: judges.ProgramJudge(("ls",), 0.0), r"time_limit must lie in \(0, inf\)"),
+        (lambda: judges.ModelJudge(str, "?", template="{prompt}"), "template must contain {completion}"),
+        (lambda: judges.ModelJudge(str, "?", satisfied="maybe"), "satisfied must be 'yes' or 'no'"),
+    ],
+)
+def test_a_judge_that_cannot_work_is_refused_when_it_is_made(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def failing(prompt, completion, record):
+    raise judges.JudgeError("no opinion")
+
+
+def test_in_a_run_a_judge_that_fails_is_not_satisfied_and_is_counted():
+    with RewardRunner([failing, judges.ends_with_full_stop], on_failure=0.0) as runner:
+        got = runner(["p", "p"], ["a.", "b"], [{}, {}])
+    assert (got.by_function > 0.5).tolist() == [[False, True], [False, False]]
+    assert got.report.failed == 2 and "no opinion" in str(got.report)
+
+
+def test_json_of_odd_records_reaches_a_program():
+    code = "import json, sys; sys.exit(int(json.load(sys.stdin)['record']['path'] != '/x'))"
+    from pathlib import Path
+
+    assert judges.ProgramJudge((sys.executable, "-c", code), 60.0)("p", "c", {"path": Path("/x")})
+    assert json.dumps({"path": str(Path("/x"))})

@@ -209,3 +209,27 @@ def test_a_step_that_is_not_finite_leaves_the_reference_alone():
     states = [s for s, _ in moving(1, 1.0, steps=2, poisoned_at=2)]
     assert int(states[2].skipped) == 1
     assert_same(states[2].reference, states[1].reference)
+
+
+def test_a_rewarded_soup_is_linear_and_one_weight_alone_gives_exactly_that_model():
+    models = [{"w": jnp.array([float(n), np.pi * n]), "b": {"x": jnp.ones(3) * n}} for n in (1, 2, 5)]
+    for n, weights in enumerate(np.eye(3).tolist()):
+        soup = references.rewarded_soup(models, weights)
+        jax.tree.map(np.testing.assert_array_equal, soup, models[n])
+    mixed = references.rewarded_soup(models, (0.5, 0.25, 0.25))
+    np.testing.assert_allclose(mixed["w"][0], 0.5 + 0.5 + 1.25)
+    same = references.rewarded_soup([models[1]] * 3, (0.5, 0.25, 0.25))
+    np.testing.assert_allclose(same["w"], models[1]["w"], rtol=1e-6)
+
+
+def test_a_rewarded_soup_of_tables_of_logits_mixes_the_logits():
+    rng = np.random.default_rng(0)
+    tables = [{"logits": jnp.asarray(rng.normal(size=5), jnp.float32)} for _ in range(2)]
+    mixed = jax.nn.softmax(references.rewarded_soup(tables, (0.3, 0.7))["logits"])
+    geometric = jax.nn.softmax(tables[0]["logits"]) ** 0.3 * jax.nn.softmax(tables[1]["logits"]) ** 0.7
+    np.testing.assert_allclose(mixed, geometric / geometric.sum(), rtol=1e-5)
+
+
+def test_soup_weights_off_the_simplex_are_an_error():
+    with pytest.raises(ValueError, match=r"weights must sum to 1, got 1.2"):
+        references.rewarded_soup([{"w": jnp.ones(1)}] * 2, (0.6, 0.6))
