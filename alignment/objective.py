@@ -37,6 +37,9 @@ PARTS = {
     "link": "alignment.losses.links",
     "weighting": "alignment.losses.weights",
 }
+BOOLEAN = ("mask", "desirable", "valid", "correct", "rated", "ties", *statistics.TOKEN_MASKS)
+MASKS = (*statistics.TOKEN_MASKS, "rated")  # alone, each says which entries a term is of
+SIZES = {"heads": 1, "ratings": 1}  # of a run whose model or data say nothing of them
 RESERVED = ("kernel", *PARTS, "mask", "weight", "side", "reduction", "reduction_length")
 
 
@@ -88,20 +91,20 @@ def _is_method(x: Any) -> bool:
     return isinstance(x, StatefulKernel)
 
 
-def _dummy(name: str) -> jax.ShapeDtypeStruct:
+def _dummy(name: str, sizes: Mapping[str, int]) -> jax.ShapeDtypeStruct:
     """A small stand-in of the shape and type that the vocabulary gives an argument."""
-    batch, responses, time, draws = 2, 3, 4, 5
+    batch, responses, time, draws, width = 2, 3, 4, 5, 8
     parsed = statistics.parse(name)
     integer = (
         parsed.statistic == "lengths"
-        or name in ("answers", "strata", "roll_in_lengths", "iterations")
+        or name in ("answers", "strata", "roll_in_lengths", "iterations", "random_bits")
         or parsed.statistic in ("tokens", "sampled_tokens")
         or name.endswith("ids")
     )
-    boolean = parsed.statistic in ("mask", "desirable", "valid", "correct", *statistics.TOKEN_MASKS)
+    boolean = parsed.statistic in BOOLEAN
     dtype = jnp.bool_ if boolean else jnp.int32 if integer else jnp.float32
     shape: tuple[int, ...] = (batch,)
-    if parsed.side == "responses" or name == "labels":
+    if parsed.side in statistics.LISTS or name == "labels":
         shape += (responses,)
     if parsed.statistic == "elbo_terms":
         shape += (1,)
@@ -109,12 +112,22 @@ def _dummy(name: str) -> jax.ShapeDtypeStruct:
         ("token", "sampled_token")
     ):
         shape += (time,)
+    if name in ("ratings", "rated"):
+        shape += (sizes["ratings"],)
+    if parsed.statistic in ("head_rewards", "token_head_scores", "prompt_head_rewards"):
+        shape += (sizes["heads"],)
+    if parsed.statistic in statistics.FEATURES:
+        shape += (width,)
+    if parsed.statistic == "head_weights":
+        shape = (sizes["heads"], width)
     if parsed.statistic.startswith("sampled_token"):
         shape += (draws,)
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
-def _bind_kernel(name: str, settings: Mapping[str, Any], namespace, kind: str, sides, columns) -> tuple[Term, Any]:
+def _bind_kernel(
+    name: str, settings: Mapping[str, Any], namespace, kind: str, sides, columns, sizes: Mapping[str, int] = SIZES
+) -> tuple[Term, Any]:
     """A term without its reduction, and the shapes of what its kernel gives."""
     where = f"config.{kind}.{name}"
     if any(role in settings for role in PARTS):
@@ -151,7 +164,7 @@ def _bind_kernel(name: str, settings: Mapping[str, Any], namespace, kind: str, s
     for argument in arguments:
         statistics.check_available(argument, sides, columns, name)
 
-    stand_ins = [_dummy(a) for a in arguments if a != "state"]
+    stand_ins = [_dummy(a, sizes) for a in arguments if a != "state"]
     weight, batch_wide = float(settings.get("weight", 1.0)), "axis_name" in inspect.signature(kernel).parameters
     term = Term(name, kernel, arguments, given, weight, reductions.example_mean, "", method, batch_wide)
     defaults = statistics.hyperparameters_of(kernel)
@@ -161,14 +174,14 @@ def _bind_kernel(name: str, settings: Mapping[str, Any], namespace, kind: str, s
     try:  # shapes and ranges are checked by the kernel itself, on shapes only
         state = initial_state(term)
         values = jax.eval_shape(lambda *a: _call(term, a, state)[0], *stand_ins)
-    except ValueError as error:
+    except (ValueError, AssertionError) as error:  # of the shapes only heads and ratings can fail to fit
         raise ValueError(f"{where}: {error}") from error
     return term, values
 
 
-def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, sides, columns) -> Term:
+def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, sides, columns, sizes) -> Term:
     where, side = f"config.{kind}.{name}", settings.get("side", "")
-    term, values = _bind_kernel(name, settings, namespace, kind, sides, columns)
+    term, values = _bind_kernel(name, settings, namespace, kind, sides, columns, sizes)
     arguments = term.arguments
     if values.ndim == 1:
         if "reduction" in settings and settings["reduction"] not in ("", "example_mean"):
@@ -176,7 +189,7 @@ def _bind_one(name: str, settings: Mapping[str, Any], namespace, kind: str, side
         return term
     reduction = _reduction(where, settings)
     masks = [a for a in arguments if statistics.parse(a).statistic == "mask"]
-    masks += [a for a in arguments if a in statistics.TOKEN_MASKS]  # alone, it says which tokens a term is of
+    masks += [a for a in arguments if a in MASKS]
     if masks:
         return term._replace(reduction=reduction, mask=masks[0])
     read = [side] if side else sorted({statistics.parse(a).side for a in arguments} - {""}) or [""]
@@ -207,10 +220,16 @@ def bind(
     kind: str,
     sides: tuple[str, ...],
     columns: Iterable[str],
+    sizes: Mapping[str, int] = SIZES,
 ) -> tuple[Term, ...]:
-    """Binds each entry of a config section; before any compilation, a ValueError names the key that does not fit."""
+    """Binds each entry of a config section; before any compilation, a ValueError names the key that does not fit.
+
+    `sizes` are the numbers of reward heads of the model and of ratings in the data.
+    """
     columns = tuple(columns)
-    return tuple(_bind_one(name, settings or {}, namespace, kind, sides, columns) for name, settings in spec.items())
+    return tuple(
+        _bind_one(name, settings or {}, namespace, kind, sides, columns, sizes) for name, settings in spec.items()
+    )
 
 
 class Estimator(NamedTuple):
@@ -321,7 +340,7 @@ def _any_rollouts(estimators: Iterable[Estimator], seed: int) -> dict[str, jax.A
         column = f"{parsed.whose}_{statistic}" if parsed.whose in statistics.WHOSE else statistic
         if name == "state" or column in batch:
             continue
-        dummy = _dummy(name)
+        dummy = _dummy(name, SIZES)
         shape = (8, 1, 4) if parsed.statistic == "logps" or dummy.shape[-1] == 4 else (8, 1)
         if column.endswith("ids"):  # a memory has a place for prompt 0 at least
             drawn = np.arange(8)[:, None] * (column == "group_ids")
@@ -365,6 +384,12 @@ def names_of(terms: Iterable[Term]) -> list[str]:
     return [argument for term in terms for argument in term.arguments]
 
 
+def draws(terms: Iterable[Term]) -> bool:
+    """Whether a term needs random numbers."""
+    parsed = map(statistics.parse, names_of(terms))
+    return any(p.statistic in ("random_bits", "second_features") for p in parsed)
+
+
 def _only(function: Callable, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     accepted = statistics.hyperparameters_of(function)
     return {k: v for k, v in hyperparameters.items() if k in accepted}
@@ -404,7 +429,7 @@ def evaluate(
 def _mask(term: Term, sides: tuple[str, ...], batch: Mapping) -> jax.Array:
     valid = batch["valid"]
     if sides == statistics.EACH:  # [rows, group]
-        of_groups = any(statistics.parse(a).side == "responses" for a in term.arguments)
+        of_groups = any(statistics.parse(a).side in statistics.LISTS for a in term.arguments)
         valid = valid.all(axis=-1) if of_groups else valid.reshape(-1)
     if not term.mask:
         return valid

@@ -6,7 +6,8 @@ A kernel (a loss or a metric) asks for what it needs by the names of its argumen
 
   WHOSE       `policy` (differentiated) | `reference`, `teacher` (frozen models) | `behaviour` (stored when sampled)
   SIDE        `chosen`, `rejected` (a pair) | `responses` (a ranked list, adds an axis K) | `forget`, `retain` |
-              `gold` (a third, best completion) | `mismatched` (a completion of another prompt) | nothing
+              `gold` (a third, best completion) | `mismatched` (a completion of another prompt) |
+              `samples` (unlabelled completions beside a pair, adds an axis K) | nothing
   STATISTIC   `logps`               [B]     log-probability, summed over the completion's tokens
               `token_logps`         [B, T]  log-probability of each completion token
               `token_entropies`     [B, T]  entropy of the next-token distribution, in nats
@@ -29,6 +30,11 @@ A kernel (a loss or a metric) asks for what it needs by the names of its argumen
 * `token_values` [B, T] float32: the same head at the position that predicts the token, the value before it is known;
   `behaviour_token_values` is what it said when the completion was sampled; `prompt_values` [B] is the first of them,
   read at the last token of the prompt;
+* `[SIDE_]head_rewards` [B, n] and `[SIDE_]token_head_scores` [B, T, n] float32: all n = `config.model.reward_heads`,
+  where `rewards` and `token_scores` are the first of them; `prompt_head_rewards` [B, n]: all heads at the prompt's last
+  token; `head_weights` [n, D] float32: the heads' weight rows, the same for the whole batch;
+* `[SIDE_]features` [B, D] and `[SIDE_]token_features` [B, T, D] float32: the hidden states that the heads read;
+  `[SIDE_]second_features` [B, D]: the same from a second pass in which part of the weights is dropped;
 * `[SIDE_]token_rewards` [B, T] float32, and the other columns of `TOKEN_COLUMNS`: constants per completion token, from
   the data or from the run;
 * a label of the data set under its own name (`LABELS`);
@@ -64,11 +70,15 @@ from alignment.vocabulary_walk import FULL_VOCABULARY, WITH_REFERENCE, pairwise_
 Array = jax.Array
 
 WHOSE = ("policy", "reference", "teacher", "behaviour")
-SIDES = ("chosen", "rejected", "responses", "forget", "retain", "gold", "mismatched")
+SIDES = ("chosen", "rejected", "responses", "samples", "forget", "retain", "gold", "mismatched")
 ONE_MODEL = ("logps", "elbo_terms", *vocabulary_walk.ONE_MODEL)
 OF_TOKEN_LOGPS = ("logps", "elbo_terms")  # what is made of the log-probs of the tokens
 EACH = ("each completion",)  # as the sides of data whose completions are examples of their own
-HEAD = ("rewards", "token_scores", "token_values", "prompt_values")
+HEAD = ("rewards", "token_scores", "token_values", "prompt_values", "head_rewards", "token_head_scores")
+HEAD += ("prompt_head_rewards", "head_weights", "features", "second_features", "token_features")
+FEATURES = ("features", "second_features", "token_features")  # of the trunk: they need no head
+OF_THE_ROW = ("prompt_head_rewards", "head_weights")  # the same for every side
+LISTS = ("responses", "samples")  # sides that add an axis K
 TOKEN_COLUMNS = {
     "token_rewards": "reward of each token",
     "token_advantages": "advantage of each token",
@@ -76,10 +86,13 @@ TOKEN_COLUMNS = {
     "demonstration_mask": "bool, True on tokens that were given and not sampled",
     "token_log_denominators": "logarithm of what the likelihood gradient of each token is divided by",
     "token_stabilisation": "what masks or scales the gradient of each token",
+    "step_labels": "in [0, 1], whether the reasoning step that ends at the token is right",
+    "step_mask": "bool, True at the last token of each step's separator",
     "trained_mask": "bool, True on tokens that a loss acts on, where those are not all of the completion",
     "span_labels": "1 on tokens that a critique praises, -1 on those that it blames, 0 elsewhere",
 }
-TOKEN_MASKS = ("demonstration_mask", "trained_mask")  # the columns of TOKEN_COLUMNS that may stand for `mask`
+# The columns of TOKEN_COLUMNS that may stand for `mask`.
+TOKEN_MASKS = ("demonstration_mask", "trained_mask", "step_mask")
 FROM_BATCH = ("mask", "lengths", "tokens", "sampled_tokens", *TOKEN_COLUMNS)
 LABELS = {
     "labels": "[B, K] graded label of each response of a list, best first",
@@ -102,6 +115,11 @@ LABELS = {
     "coins": "[B] uniform numbers in [0, 1) that decided how the completion was sampled",
     "iterations": "[B] int32, number of the iteration, from 0, that the completion was sampled in",
     "ids": "[B] int32, number of the example in the data set",
+    "random_bits": "[B] int32, new at every training step: what a kernel's random draws follow from",
+    "rated": "[B, K] bool, which ratings are there",
+    "ratings": "[B, K] rating of each attribute of the completion; 0 where there is none",
+    "strength_means": "[B] mean gap of the pair by the run's voters, positive where they agree with the label",
+    "ties": "[B] bool, whether neither completion of the pair was preferred",
     "desirable": "[B] bool, whether the completion is a wanted one",
     "drifts": "[B] how far the policy has moved since the last completion of the prompt was sampled; 0 for the first",
     "sampling_weights": "[B] how readily the completion is drawn when a rollout is resampled for training",
@@ -241,6 +259,7 @@ def compute(
     *,
     chunk_size: int | None = None,
     temperature: float = 1.0,
+    view_dropout: float = 0.1,
     draws: Draws | None = None,
 ) -> dict[str, Array]:
     """Every statistic of `needs` on a batch: {"policy_token_logps": [B, S, T], ..., "rewards": [B, S]}, side by side.
@@ -300,18 +319,54 @@ def compute(
     if needs.head and heads.VALUE_MODEL in params:  # the heads are those of a network of their own
         params = heads.value_params(params)
         hidden, completions = completion_hidden(model, params, batch)
-    if "rewards" in needs.head:
-        out["rewards"] = heads.rewards(params, hidden, batch["last_index"])[..., 0]
+    if needs.head & {"rewards", "head_rewards"}:
+        out["head_rewards"] = heads.rewards(params, hidden, batch["last_index"])
+        out["rewards"] = out["head_rewards"][..., 0]
+    if "prompt_head_rewards" in needs.head:  # the column that predicts a completion's first token
+        out["prompt_head_rewards"] = heads.rewards(params, hidden, batch["predict_from"][:, :1, 0])[:, 0]
+    if "head_weights" in needs.head:
+        out["head_weights"] = heads.weights(params)
+    if "features" in needs.head:
+        out["features"] = _last_hidden(hidden, batch)
+    if "second_features" in needs.head:
+        dropped = drop_weights(params, batch["random_bits"], view_dropout)
+        again, _ = model.hidden(dropped, batch["tokens"], batch["positions"], batch["segment_ids"])
+        out["second_features"] = _last_hidden(again, batch)
+    if "token_features" in needs.head:
+        picked = jax.vmap(lambda row, columns: row[columns])(hidden, completion_columns(batch))
+        out["token_features"] = jnp.where(batch["mask"][..., None], picked, 0).astype(jnp.float32)
     if "token_values" in needs.head:
         values = heads.token_scores(params, jnp.where(batch["mask"][..., None], completions, 0))[..., 0]
         out["token_values"] = jnp.where(batch["mask"], values, 0.0)
-    if "token_scores" in needs.head:
-        mask = batch["mask"]
+    if needs.head & {"token_scores", "token_head_scores"}:
         # Scored by column and gathered after, so that no [B, S, T, D] array is made of the hidden states.
-        scores = heads.token_scores(params, jnp.where(batch["segment_ids"][..., None] != 0, hidden, 0))[..., 0]
+        scores = heads.token_scores(params, jnp.where(batch["segment_ids"][..., None] != 0, hidden, 0))
         picked = jax.vmap(lambda row, columns: row[columns])(scores, completion_columns(batch))
-        out["token_scores"] = jnp.where(mask, picked, 0.0)
+        out["token_head_scores"] = jnp.where(batch["mask"][..., None], picked, 0.0)
+        out["token_scores"] = out["token_head_scores"][..., 0]
     return out
+
+
+def _last_hidden(hidden: Array, batch: Mapping[str, Array]) -> Array:
+    return jnp.take_along_axis(hidden, batch["last_index"][..., None], axis=1).astype(jnp.float32)
+
+
+def drop_weights(params, random_bits: Array, rate: float):
+    """The parameters with each entry of every matrix set to 0 with probability `rate`, the rest scaled up.
+
+    One draw for the whole (micro-)batch, from its first row's bits. Dropping weights (Wan et al., 2013) and not
+    activations, because a model here is three functions of parameters, and none of them takes a key.
+    """
+    leaves, tree = jax.tree_util.tree_flatten_with_path(params)
+    keys = jax.random.split(jax.random.key(random_bits.reshape(-1)[0]), len(leaves))
+
+    def drop(path, x: Array, key: Array) -> Array:
+        if x.ndim < 2 or any(kind in jax.tree_util.keystr(path) for kind in ("norm", "bias")):  # stacked, two axes
+            return x
+        return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0).astype(x.dtype)
+
+    kept = [drop(path, x, key) for (path, x), key in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, kept)
 
 
 def deliver(name: str, sides: tuple[str, ...], computed: Mapping[str, Array], batch: Mapping[str, Array]) -> Array:
@@ -325,9 +380,13 @@ def deliver(name: str, sides: tuple[str, ...], computed: Mapping[str, Array], ba
     def side(x: Array) -> Array:
         if flat:
             return x.reshape(-1, *x.shape[2:])
-        return x if parsed.side == "responses" else x[:, sides.index(parsed.side)]
+        if parsed.side in LISTS:  # all completions of the row from the first one of that name on
+            return x[:, sides.index(parsed.side) :] if parsed.side in sides else x
+        return x[:, sides.index(parsed.side)]
 
     if parsed.whose == "head":
+        if parsed.statistic in OF_THE_ROW:
+            return computed[parsed.statistic]
         if parsed.statistic == "prompt_values":
             return side(computed["token_values"])[..., 0]
         return side(computed[parsed.statistic])
@@ -375,7 +434,7 @@ def check_available(name: str, sides: tuple[str, ...], columns: Iterable[str], k
             else f", but there is no such column; there are: {', '.join(columns) or 'none'}"
         )
         raise ValueError(f"kernel {kernel!r} needs {name!r}{how}")
-    if sides == EACH and parsed.side in ("", "responses"):
+    if (sides == EACH and parsed.side in ("", "responses")) or parsed.statistic in OF_THE_ROW:
         return
     if parsed.whose != "state" and parsed.side not in sides:
         offered = ", ".join(repr(s) for s in sides if s) or "one completion per example (no side)"

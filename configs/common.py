@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-GRADIENTS = ("ordinary", "pairwise_normalized")
+GRADIENTS = ("ordinary", "pairwise_normalized", "meta_rm")
 # Sections whose keys are names of kernels, of their hyperparameters or of columns, and so are not fixed here.
-FREE = ("objective", "metrics", "before", "data.columns")
+FREE = ("objective", "metrics", "before", "voters", "data.columns", "mesh.rules")
 
 
 def base() -> ConfigDict:
@@ -17,12 +17,16 @@ def base() -> ConfigDict:
     config.distributed = False  # True: jax.distributed.initialize() first, one process per host
     config.before = ConfigDict()  # the run whose trained parameters this one starts from, a whole config but for the
     # model, mesh, seed and tokenizer, which are this one's; empty: none
+    config.before_heads = 0  # reward heads that run trains, to be this one's first; further heads then start at 0
     config.before_workdir = ""  # where that run is kept; "": WORKDIR/before. Several runs may start from one
+    config.voters = ConfigDict()  # a whole config of a reward model with several heads on the same data, trained first:
+    # the mean gap of its heads on every pair is the column strength_means; empty: none
 
     config.data = ConfigDict()
     config.data.source = "corpus"  # corpus, task:NAME (generated), *.jsonl, *.parquet, a TFDS directory, tfds:NAME
     config.data.eval_source = ""  # as source; "": the corpus' test split, none for other sources
-    config.data.kind = "pairs"  # completion | chat | pairs | lists | unpaired | triples
+    config.data.kind = "pairs"  # completion | chat | pairs | lists | unpaired | triples | ratings | steps |
+    # sampled_pairs
     config.data.split = "train"  # of TFDS
     config.data.eval_split = "test"
     config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
@@ -89,6 +93,7 @@ def base() -> ConfigDict:
     config.optimizer.b2 = 0.95
     config.optimizer.eps = 1e-8
     config.optimizer.weight_decay = 0.0
+    config.optimizer.only = ()  # last names of the parameters that are trained, e.g. ("reward_head",); empty: all
     config.optimizer.clip_norm = 1.0  # 0: no clipping
 
     config.training = ConfigDict()
@@ -96,7 +101,10 @@ def base() -> ConfigDict:
     config.training.accumulate = 1  # micro-batches per step
     config.training.vocabulary_chunk = 0  # entries per chunk of the scoring pass; 0: about 8 million logits at a time
     config.training.temperature = 1.0  # logits are divided by it before scoring
-    config.training.gradient = "ordinary"  # ordinary | pairwise_normalized (both sides of a pair pull equally hard)
+    config.training.gradient = "ordinary"  # ordinary | pairwise_normalized (both sides of a pair pull equally hard) |
+    # meta_rm (taken where the rewards of the unlabelled samples lie further apart)
+    config.training.meta_step = 1e-3  # of meta_rm: how far it moves before it looks
+    config.training.view_dropout = 0.1  # share of the weights dropped in the second pass, for second_features
     config.training.log_every = 10
     config.training.eval_every = 100
     config.training.max_skipped_in_a_row = 5  # steps with a non-finite loss or gradient before the run stops
@@ -112,6 +120,8 @@ def base() -> ConfigDict:
     config.mesh.data = -1  # -1: the devices that are left
     config.mesh.fsdp = 1
     config.mesh.tensor = 1
+    config.mesh.rules = ConfigDict()  # parameter -> axis that splits each of its dimensions, where it is to differ from
+    # RULES in alignment/training/mesh.py: {"embedding": ("fsdp", "tensor"), "lm_head": ()}
 
     config.diagnostics = ConfigDict()  # of pairs, on the evaluation set
     config.diagnostics.gradient_entanglement = 0  # pairs whose two gradients are compared at each evaluation; 0: off
@@ -161,6 +171,15 @@ def after_sft(objective: dict, metrics: dict) -> ConfigDict:
     config.training.eval_every = 40
     config.training.log_every = 5
     config.checkpoints.every = 80
+    return config
+
+
+def reward_model(objective: dict, metrics: dict) -> ConfigDict:
+    """A reward head trained after SFT; the policy itself is not what is trained, so no samples of it are scored."""
+    config = after_sft(objective, metrics)
+    config.model.reward_heads = 1
+    config.optimizer.learning_rate = 3e-4
+    config.gold.samples = 0
     return config
 
 
@@ -217,6 +236,13 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError(
             f"config.checkpoints.every: {config.checkpoints.every} must be a multiple of config.training.eval_every "
             f"({config.training.eval_every}) when best_metric is set, so that every checkpoint has been evaluated"
+        )
+    if not 0 <= config.training.view_dropout < 1:
+        raise ValueError(f"config.training.view_dropout: must lie in [0, 1), got {config.training.view_dropout}")
+    if config.training.gradient == "meta_rm" and config.training.accumulate > 1:
+        raise ValueError(
+            f"config.training.accumulate: {config.training.accumulate} micro-batches would each take an inner step of "
+            "their own; set it to 1 with config.training.gradient='meta_rm'"
         )
     if config.training.gradient not in GRADIENTS:
         raise ValueError(f"config.training.gradient: {config.training.gradient!r} is not one of {', '.join(GRADIENTS)}")

@@ -2,7 +2,9 @@
 
 python -m experiments.diffusion --config=configs/diffu_grpo.py --workdir=runs/diffu_grpo
 
-Not measured yet.
+Sorting five digits, from the model of mdlm_elbo. Measured on 2026-11-21, jax 0.10.2, one seed, 60 iterations of 16
+prompts x 8 responses x 4 updates: mean reward on 128 held-out prompts (4 samples each, temperature 1) 0.395 -> 0.803.
+70 CPU-seconds, and 170 for the model before.
 """
 
 from configs import diffusion

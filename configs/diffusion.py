@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 from configs import common, online
 
-FREE = ("objective", "metrics", "before", "rewards", "shaping", "advantages", "data.columns")
+FREE = ("objective", "metrics", "before", "rewards", "shaping", "advantages", "data.columns", "mesh.rules")
 
 
 def base() -> ConfigDict:

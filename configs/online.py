@@ -6,7 +6,7 @@ from configs import common
 
 FREE = (
     "objective", "metrics", "before", "rewards", "shaping", "advantages", "curriculum", "data.columns",
-    "rollout.engine_settings",
+    "rollout.engine_settings", "mesh.rules",
 )  # fmt: skip
 # For objectives of clipped ratios, and for those with a value head beside them.
 RATIO_METRICS = {"clip_fraction": {}, "approx_kl": {}, "token_entropy": {}}
@@ -17,12 +17,15 @@ def base() -> ConfigDict:
     """The smallest complete config: no objective, no advantages, no reward yet."""
     shared = common.base()
     config = ConfigDict()
-    config.seed, config.distributed, config.before, config.before_workdir = 0, False, ConfigDict(), ""
+    config.seed, config.distributed = 0, False
+    config.before, config.before_heads, config.before_workdir = ConfigDict(), 0, ""
     config.model, config.mesh, config.optimizer = shared.model, shared.mesh, shared.optimizer
     config.reference, config.adapter = shared.reference, shared.adapter
 
     config.data = ConfigDict()
-    config.data.source = "task:sorting"  # task:NAME (generated, alignment.rewards.tasks), *.jsonl, *.parquet
+    config.data.source = (
+        "task:sorting"  # task:NAME (generated, alignment.rewards.tasks), corpus (its prompts), *.jsonl, *.parquet
+    )
     config.data.eval_source = ""  # as source; "": the task's test split, none for other sources
     config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
     config.data.size = 2048  # of a generated task
@@ -65,7 +68,9 @@ def base() -> ConfigDict:
     # a copy of the policy at the start with a head, which the policy's gradients do not reach and that costs as much
     config.value.learning_rate = 0.0  # of a separate one; 0: that of config.optimizer
 
-    config.rewards = ConfigDict()  # name -> {weight, function}: a task's name, or package.module:function
+    # name -> {weight, function}: a task's name, or package.module:function; or {weight, checkpoint, combine, ...}: the
+    # WORKDIR of a trained reward model (or several), experiments.reward_models says what goes with it
+    config.rewards = ConfigDict()
     config.reward_runner = ConfigDict()
     config.reward_runner.workers = 0  # processes; 0: in this one, without a time limit
     config.reward_runner.time_limit = 5.0  # seconds for one reward

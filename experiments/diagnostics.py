@@ -25,7 +25,7 @@ def names_of(settings: ConfigDict) -> list[str]:
 
 def check(config: ConfigDict, terms: tuple[objective.Term, ...], data: Data) -> None:
     """ValueError, before any compilation, if the data or the objective cannot serve what is switched on."""
-    if config.training.gradient != "ordinary":
+    if config.training.gradient == "pairwise_normalized":
         side_gradients.check_terms(terms, "config.training.gradient")
     for key in ("gradient_entanglement", "difficulty"):
         if config.diagnostics[key] and data.sides != side_gradients.SIDES:

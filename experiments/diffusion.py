@@ -34,7 +34,7 @@ from alignment.rewards import runner, tasks
 from alignment.training import checkpoints, maskings, mesh, optimizer, preemption, rollouts, step
 from alignment.training import logging as metrics_log
 from configs import common, diffusion
-from experiments import finetune, from_config, prompt_sets, reinforce, sampling
+from experiments import finetune, from_config, prompt_sets, reinforce, reward_models, sampling
 from experiments.from_config import say
 
 
@@ -101,13 +101,16 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     columns = ["valid", "ids", "group_ids", "prompt_ids", "times"]
     if from_samples:
         columns += ["behaviour_token_logps", "rewards", "labels", "correct"]
+    num_prompts = max(p.id for p in train) + 1
     shaping = objective.bind_estimators(
-        config.shaping.to_dict(), kernels, "shaping", ("rewards", "token_rewards"), columns
-    )
+        objective.with_num_prompts(config.shaping.to_dict(), kernels, "shaping", num_prompts),
+        kernels, "shaping", ("rewards", "token_rewards"), columns,
+    )  # fmt: skip
     columns += objective.columns_of(shaping)
     advantages = objective.bind_estimators(
-        config.advantages.to_dict(), kernels, "advantages", ("advantages", "token_advantages"), columns
-    )
+        objective.with_num_prompts(config.advantages.to_dict(), kernels, "advantages", num_prompts),
+        kernels, "advantages", ("advantages", "token_advantages"), columns,
+    )  # fmt: skip
     estimators, given = (*shaping, *advantages), objective.columns_of(advantages)
     columns += [*given, *(["token_advantages"] if "advantages" in given else [])]
     terms = objective.bind(
@@ -134,20 +137,23 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
         raise ValueError("config.masking.samples: is of the bound; log-probs of tokens come from one pass: set it to 1")
     if of_bound and inpainting.largest_replaced:
         raise ValueError("config.inpainting.largest_replaced: hints are filtered token by token, the bound is not")
-    objective.check_accumulation(terms, samples)
+    objective.check_accumulation((*terms, *metrics), samples)
+    objective.check_groups(estimators, terms, group_size)
 
     # --- mesh
     device_mesh = mesh.make_mesh(config.mesh)
+    models_of_reward = reward_models.bind(config.rewards, device_mesh)
     mesh.check_batch(device_mesh, settings.prompts // config.training.minibatches, 1)
 
     # --- model
-    model, given_params = from_config.build_model(config, tokenizer.vocab_size + 1, causal=False)
+    model, given_params = from_config.build_model(config, tokenizer.vocab_size + 1, device_mesh, causal=False)
+    rules = from_config.sharding_rules(config, model)
     mask_id = tokenizer.vocab_size
     if config.before:
         finetune.run_before(config, workdir, run)
         given_params = finetune.params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {finetune.before_directory(config, workdir)}")
-    params = from_config.initial_params(model, given_params, config.seed, device_mesh)
+    params = from_config.initial_params(model, given_params, config.seed, device_mesh, rules)
     frozen_models = {"reference": model} if "reference" in needs.models else {}
     frozen_params = {whose: jax.tree.map(jnp.copy, params) for whose in frozen_models}
 
@@ -157,7 +163,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": settings.temperature}
     losses = step.make_losses(model, frozen_models, terms, metrics, statistics.EACH, **scoring)
     memory = objective.initial_states(terms) | objective.initial_states([e.term for e in estimators])
-    train_state, abstract, shardings = from_config.initial_state(params, None, tx, memory, config.seed, device_mesh)
+    train_state, abstract, shardings = from_config.initial_state(
+        params, None, tx, lambda params: memory, config.seed, device_mesh, rules
+    )
     del params
     train_step = jax.jit(
         # One micro-batch per masking: the memory of a step is that of one, however many there are.
@@ -319,10 +327,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     # --- loop
     result: dict[str, Any] = {"name": name}
     log = metrics_log.MetricsLog(workdir, first)
+    metrics_log.forget_after(workdir / "samples.jsonl", first, "iteration")
     progress = metrics_log.Progress(name, config.training.iterations, first, config.training.log_every)
     failures_so_far = runner.RewardReport()
     last_evaluation: dict[str, float] = {}
-    with runner.RewardRunner(functions, reward_weights, **config.reward_runner.to_dict()) as rewarder:
+    with reward_models.rewarder(functions, reward_weights, models_of_reward, config.reward_runner) as rewarder:
         try:
             if held_out and not first:
                 last_evaluation, lines = evaluate(train_state.params, train_state.method_state)

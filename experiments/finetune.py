@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from absl import app, flags
 from absl import logging as absl_logging
 from jax.experimental import multihost_utils
@@ -33,11 +34,20 @@ import alignment.metrics
 import alignment.policy_gradients
 from alignment import objective, statistics
 from alignment.data import pipeline
-from alignment.models import decoder, hugging_face, lora
-from alignment.training import checkpoints, mesh, optimizer, preemption, side_gradients, step, stored_reference
+from alignment.models import decoder, lora
+from alignment.training import (
+    checkpoints,
+    mesh,
+    meta_gradient,
+    optimizer,
+    preemption,
+    side_gradients,
+    step,
+    stored_reference,
+)
 from alignment.training import logging as metrics_log
 from configs import common
-from experiments import diagnostics, from_config, gold_reward
+from experiments import diagnostics, exporting, from_config, gold_reward, reward_models
 from experiments.from_config import say
 
 
@@ -51,7 +61,9 @@ def config_before(config: ConfigDict) -> ConfigDict:
     before = ConfigDict(config.before.to_dict())
     before.seed, before.distributed = config.seed, config.distributed
     before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
-    before.model.reward_heads = 0
+    before.model.reward_heads = config.before_heads
+    if "reward_head" in before.mesh.rules and not config.before_heads:  # which the earlier model does not have
+        del before.mesh.rules["reward_head"]
     before.data.tokenizer = config.data.tokenizer
     return before
 
@@ -84,11 +96,21 @@ def before_directory(config: ConfigDict, workdir: Path) -> Path:
 
 def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
     """The parameters that the finished run `config.before` ended with, on this run's mesh."""
-    before_model = decoder.build(dataclasses.replace(model.config, reward_heads=0))
+    heads = config.before_heads
+    if heads > model.config.reward_heads:
+        raise ValueError(
+            f"config.before_heads: {heads} heads do not fit this model's {model.config.reward_heads} "
+            "(config.model.reward_heads)"
+        )
+    before_model = decoder.build(dataclasses.replace(model.config, reward_heads=heads))
     shapes = jax.eval_shape(before_model.init, jax.random.key(0))
-    abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes))
+    rules = mesh.make_rules(config.mesh.rules)
+    abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes, rules))
     description = from_config.describe_model(before_model.config)
-    return checkpoints.restore_params(before_directory(config, workdir) / "checkpoints", abstract, description)
+    params = checkpoints.restore_params(before_directory(config, workdir) / "checkpoints", abstract, description)
+    if heads:
+        params["reward_head"] = jnp.pad(params["reward_head"], ((0, 0), (0, model.config.reward_heads - heads)))
+    return params
 
 
 def gold_settings(config: ConfigDict) -> tuple:
@@ -97,6 +119,8 @@ def gold_settings(config: ConfigDict) -> tuple:
 
 
 def check_writable(workdir: Path) -> None:
+    if ":/" in str(workdir):  # Path would make a local directory of that name
+        raise RunStopped(f"--workdir={workdir}: must be a path of a file system; mount what is behind the URL")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe = workdir / f".write-test-{os.getpid()}"
@@ -181,32 +205,40 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     )
 
     # --- objective
-    columns = (*data.columns, *(("token_rewards",) if any(config.data.revision_prompts.values()) else ()))
+    columns = [*data.columns, "random_bits", *(["strength_means"] if config.voters else [])]
+    columns += ["token_rewards"] if any(config.data.revision_prompts.values()) else []
+    sizes = {"heads": config.model.reward_heads, "ratings": data.ratings}
     kernels = objective.union(alignment.losses, alignment.policy_gradients)
-    terms = objective.bind(config.objective.to_dict(), kernels, "objective", data.sides, columns)
-    metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, columns)
+    terms = objective.bind(config.objective.to_dict(), kernels, "objective", data.sides, columns, sizes)
+    metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, columns, sizes)
     names = objective.names_of((*terms, *metrics)) + diagnostics.names_of(config.diagnostics)
     needs = statistics.needs_of(names)
     if "teacher" in needs.models:
         raise ValueError(
             "config.objective: a term asks for a teacher; this script has only the policy and its reference"
         )
-    if needs.head and not config.model.reward_heads:
+    if needs.head - set(statistics.FEATURES) and not config.model.reward_heads:
         raise ValueError("config.model.reward_heads: the objective reads a reward head; set it to 1")
+    if config.voters and "strength_means" not in names:
+        raise ValueError("config.voters: no kernel of this objective asks for strength_means")
     objective.check_accumulation(terms, config.training.accumulate)
     diagnostics.check(config, terms, data)
     if unread := sorted(set(data.columns) - {"ids", "valid", *names}):
         say(f"columns of the data that no kernel reads: {', '.join(unread)}")
 
     # --- model
-    model, given = from_config.build_model(config, data.tokenizer.vocab_size)
+    model, given = from_config.build_model(config, data.tokenizer.vocab_size, device_mesh)
+    rules = from_config.sharding_rules(config, model)
     if config.before:
         result_before = run_before(config, workdir)
         given = params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {before_directory(config, workdir)}")
-    adapter = from_config.make_adapter(config)
-    params = from_config.initial_params(model, given, config.seed, device_mesh, from_config.stored_base(config))
+    if config.adapter.rank and "second_features" in needs.head:
+        raise ValueError("config.adapter.rank: a second view drops weights of the whole model, which adapters are not")
+    adapter, store = from_config.make_adapter(config), from_config.stored_base(config)
+    params = from_config.initial_params(model, given, config.seed, device_mesh, rules, store)
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": config.training.temperature}
+    scoring |= {"view_dropout": config.training.view_dropout} if "second_features" in needs.head else {}
     reference = None
     if "reference" in needs.models:
         before = before_directory(config, workdir)
@@ -216,6 +248,10 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     tables = from_config.stored_tables(
         config, workdir, names, needs, model, params, reference, data, device_mesh, by_process
     )
+    if config.voters:
+        voters = reward_models.voters_config(config, before_directory(config, workdir))
+        run(voters, workdir / "voters")
+        reward_models.add_votes(tables, workdir, voters, data, device_mesh, by_process)
     frozen_params, frozen_models, moving = {}, {}, None
     if reference is not None and not config.precompute_reference:
         frozen_models = {"reference": model}
@@ -242,11 +278,19 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             lambda model: side_gradients.make_gradient(model, frozen_models, terms, metrics, data.sides, **scoring)
         )
         make_step = functools.partial(step.make_update, gradient)
+    elif config.training.gradient == "meta_rm":
+        meta = {"meta_step": config.training.meta_step, "draws": draws, **scoring}
+        gradient = of_trained(
+            lambda model: meta_gradient.make_gradient(
+                model, frozen_models, terms, metrics, data.sides, columns, **meta
+            )
+        )
+        make_step = functools.partial(step.make_update, gradient)
     else:
         make_step = functools.partial(step.make_step, losses)
     memory = objective.initial_states(terms)
     train_state, abstract, shardings = from_config.initial_state(
-        params, moving, tx, lambda params: memory, config.seed, device_mesh
+        params, moving, tx, lambda params: memory, config.seed, device_mesh, rules
     )
     del params, moving
     frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen_params)
@@ -406,7 +450,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 base
                 if adapter
                 else from_config.initial_params(
-                    model, params_before(config, workdir, model, device_mesh), config.seed, device_mesh
+                    model, params_before(config, workdir, model, device_mesh), config.seed, device_mesh, rules
                 )
             )
             result["kl_to_start"] = gold_reward.kl_to_start(
@@ -419,39 +463,14 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             terms, data.sides,
             (stored_reference.join(b, tables["eval"]) for b in evaluation_batches), device_mesh, **scoring,
         )  # fmt: skip
-    result |= export(config, workdir, model.config, adapter, adapter and base, train_state.params, data.tokenizer)
+    result |= exporting.write(
+        config, workdir, model.config, adapter, adapter and base, train_state.params, data.tokenizer
+    )
     if jax.process_index() == 0:
         metrics_log.draw_curves(metrics_log.read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png", name)
         store_result(config, workdir, result)
     report(result)
     return result
-
-
-def export(config: ConfigDict, workdir: Path, model_config, adapter, base, params, tokenizer) -> dict[str, str]:
-    """What other programs read, if the config asks for it: a directory that transformers loads, with the tokenizer's
-    files, and the adapters as PEFT writes them. Returns where they are."""
-    if not config.checkpoints.export_hugging_face:
-        return {}
-
-    def gathered(tree):
-        return multihost_utils.process_allgather(tree, tiled=True) if jax.process_count() > 1 else tree
-
-    written = {}
-    if adapter:
-        adapters, params = gathered(params), lora.merge(adapter, base, params)
-        written["adapter"] = str(workdir / "adapter")
-        if jax.process_index() == 0:
-            source = config.model.hugging_face
-            lora.save(workdir / "adapter", adapter, model_config, adapters, base_name=source, overwrite=True)
-    if not config.model.reward_heads:
-        params = gathered(params)
-        written["hugging_face"] = str(workdir / "hugging_face")
-        ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-        if jax.process_index() == 0:
-            directory = workdir / "hugging_face"
-            hugging_face.save(directory, model_config, params, extra_config=ids, overwrite=True)
-            tokenizer.copy_files(directory)
-    return written
 
 
 def report(result: Mapping[str, Any]) -> None:

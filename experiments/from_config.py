@@ -28,6 +28,9 @@ SIDES = {
     "lists": ("responses",),
     "unpaired": ("", "mismatched"),
     "triples": ("chosen", "rejected", "gold"),
+    "ratings": ("",),
+    "steps": ("",),
+    "sampled_pairs": ("chosen", "rejected", "samples"),
 }
 
 
@@ -45,6 +48,7 @@ class Data(NamedTuple):
     columns: tuple[str, ...]
     collate: Any
     mix: pipeline.Mix | None  # rows of a global batch that take something from each other
+    ratings: int = 0  # of each completion
 
 
 def load_data(config: ConfigDict) -> Data:
@@ -105,8 +109,10 @@ def load_data(config: ConfigDict) -> Data:
             sides=completions,
             pad_id=tokenizer.pad_id,
         )
-    columns = tuple(k for k in collate(mix(train[:1]) if mix else train[:1]) if k in statistics.LABELS)
-    return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate, mix)
+    one = collate(mix(train[:1]) if mix else train[:1])
+    columns = tuple(k for k in one if k in statistics.LABELS or k in statistics.TOKEN_COLUMNS)
+    ratings = one["ratings"].shape[-1] if "ratings" in one else 0
+    return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate, mix, ratings)
 
 
 def revised_batches(
@@ -201,8 +207,11 @@ def stored_tables(
     return tables
 
 
-def build_model(config: ConfigDict, vocab_size: int, *, causal: bool = True) -> tuple[decoder.Model, Path | None]:
+def build_model(
+    config: ConfigDict, vocab_size: int, device_mesh=None, *, causal: bool = True
+) -> tuple[decoder.Model, Path | None]:
     """The model, and the Hugging Face directory that its first parameters are in, if they are."""
+    on_mesh = None if device_mesh is None else mesh.batch_sharding(device_mesh)
     settings, data = config.model, config.data
     context = data.packed_length if data.get("packed") else data.prompt_length + data.completion_length
     run_time = {"dtype": settings.dtype, "remat": settings.remat, "reward_heads": settings.reward_heads}
@@ -219,7 +228,7 @@ def build_model(config: ConfigDict, vocab_size: int, *, causal: bool = True) -> 
                 f"config.data: prompt and completion of {context} tokens exceed the model's context of "
                 f"{loaded.max_position_embeddings} (max_position_embeddings in {settings.hugging_face}/config.json)"
             )
-        return decoder.build(dataclasses.replace(loaded, **run_time)), Path(settings.hugging_face)
+        return decoder.build(dataclasses.replace(loaded, **run_time), on_mesh), Path(settings.hugging_face)
     sizes = {k: settings[k] for k in ("hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads")}
     model_config = decoder.DecoderConfig(
         vocab_size=vocab_size,
@@ -228,7 +237,7 @@ def build_model(config: ConfigDict, vocab_size: int, *, causal: bool = True) -> 
         **sizes,
         **run_time,
     )
-    return decoder.build(model_config), None
+    return decoder.build(model_config, on_mesh), None
 
 
 def describe_model(config: decoder.DecoderConfig, adapter: ConfigDict | None = None) -> dict:
@@ -247,6 +256,7 @@ def initial_params(
     given: Mapping | Path | None,
     seed: int,
     device_mesh,
+    rules=mesh.RULES,
     store: Callable[[str, jax.Array], Any] | None = None,
 ) -> Any:
     """Parameters placed on the mesh: what a tree or a Hugging Face directory gives, and drawn from the seed the rest.
@@ -256,18 +266,18 @@ def initial_params(
     """
     key = jax.random.key(seed)
     shapes = jax.eval_shape(model.init, key)
-    shardings = mesh.parameter_sharding(device_mesh, shapes)
+    shardings = mesh.parameter_sharding(device_mesh, shapes, rules)
 
     def stored(name: str, array: jax.Array) -> Any:
         if store is None:
             return array
         convert = functools.partial(store, name)
-        placed = mesh.parameter_sharding(device_mesh, {name: jax.eval_shape(convert, array)})
+        placed = mesh.parameter_sharding(device_mesh, {name: jax.eval_shape(convert, array)}, rules)
         return jax.jit(convert, out_shardings=placed[name])(array)
 
     if isinstance(given, Path):
         theirs = jax.eval_shape(decoder.build(hugging_face.load_config(given)).init, key)
-        given = hugging_face.load(given, "float32", mesh.parameter_sharding(device_mesh, theirs), stored)[1]
+        given = hugging_face.load(given, "float32", mesh.parameter_sharding(device_mesh, theirs, rules), stored)[1]
     elif given is not None:
         given = jax.tree_util.tree_map_with_path(
             lambda path, shape, sharding: (
@@ -329,18 +339,24 @@ def adapters_on(config: ConfigDict, adapter: lora.Adapter, model: decoder.Model,
     return jax.jit(make, out_shardings=shardings)(base, key)
 
 
-def with_value_model(model: decoder.Model, params: Any, seed: int, device_mesh) -> Any:
+def sharding_rules(config: ConfigDict, model: decoder.Model) -> Mapping[str, Any]:
+    """How the parameters of this model lie on the mesh: the table of `mesh.RULES` with the config's changes."""
+    mesh.check_rules(config.mesh.rules, jax.eval_shape(model.init, jax.random.key(0)))
+    return mesh.make_rules(config.mesh.rules)
+
+
+def with_value_model(model: decoder.Model, params: Any, seed: int, device_mesh, rules=mesh.RULES) -> Any:
     """The parameters with a value model beside them (`heads.add_value_model`), placed on the mesh."""
 
     def add(params):
         return heads.add_value_model(model.config, params, jax.random.fold_in(jax.random.key(seed), 1))
 
-    shardings = mesh.parameter_sharding(device_mesh, jax.eval_shape(add, params))
+    shardings = mesh.parameter_sharding(device_mesh, jax.eval_shape(add, params), rules)
     return jax.jit(add, out_shardings=shardings)(params)
 
 
 def initial_state(
-    params: Any, moving: Any, tx, memory: Callable[[Any], dict[str, Any]], seed: int, device_mesh
+    params: Any, moving: Any, tx, memory: Callable[[Any], dict[str, Any]], seed: int, device_mesh, rules=mesh.RULES
 ) -> tuple[Any, Any, Any]:
     """(the train state before its first step, its shapes, its shardings), placed on the mesh.
 
@@ -352,16 +368,16 @@ def initial_state(
         return state.create(params, tx, memory(params), rng=jax.random.key(seed + 1), reference=reference)
 
     abstract = jax.eval_shape(create, params, moving)
-    shardings = mesh.parameter_sharding(device_mesh, abstract)
+    shardings = mesh.parameter_sharding(device_mesh, abstract, rules)
     return jax.jit(create, out_shardings=shardings)(params, moving), abstract, shardings
 
 
-def load_params(key: str, directory: str, model: decoder.Model, device_mesh) -> Any:
+def load_params(key: str, directory: str, model: decoder.Model, device_mesh, rules=mesh.RULES) -> Any:
     """Parameters of a finished run (its WORKDIR) or of a Hugging Face directory, of this model, on the mesh."""
     path = Path(directory)
     if (path / "checkpoints").is_dir():
         shapes = jax.eval_shape(model.init, jax.random.key(0))
-        abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes))
+        abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes, rules))
         return checkpoints.restore_params(path / "checkpoints", abstract, describe_model(model.config))
     if not (path / "config.json").is_file():
         raise ValueError(
@@ -371,7 +387,7 @@ def load_params(key: str, directory: str, model: decoder.Model, device_mesh) -> 
     ours, theirs = describe_model(model.config), describe_model(hugging_face.load_config(directory))
     if differing := [k for k in ours if k != "reward_heads" and ours[k] != theirs.get(k)]:
         raise ValueError(f"{key}: {directory} is of another model, which differs in {', '.join(differing)}")
-    return initial_params(model, path, 0, device_mesh)
+    return initial_params(model, path, 0, device_mesh, rules)
 
 
 def load_run(key: str, directory: str, device_mesh) -> tuple[ConfigDict, Any, decoder.Model, Any]:
@@ -405,7 +421,7 @@ def reference_params(config: ConfigDict, before: Path, model: decoder.Model, sta
     mean = None
     for count, directory in enumerate(config.reference.soup, 1):
         named = directory.replace("BEFORE", str(before))
-        params = load_params("config.reference.soup", named, model, device_mesh)
+        params = load_params("config.reference.soup", named, model, device_mesh, sharding_rules(config, model))
         mean = params if mean is None else references.model_soup(mean, params, alpha=1 / count)
     if mean is None:
         return start if config.adapter.rank else jax.tree.map(jnp.copy, start)

@@ -11,7 +11,7 @@ import numpy as np
 from alignment import statistics
 from alignment.data import corpus, rows
 from alignment.decoding import sampler
-from alignment.training import rollouts
+from alignment.training import mesh, rollouts
 from experiments import sampling
 
 
@@ -54,7 +54,7 @@ def sample(
         eos_id=tokenizer.eos_id,
         pad_id=tokenizer.pad_id,
     )
-    rollout = rollouts.Rollout(*(np.asarray(x) for x in (drawn.tokens, drawn.mask, drawn.logps)))
+    rollout = rollouts.Rollout(*(mesh.to_host(x) for x in (drawn.tokens, drawn.mask, drawn.logps)))
     texts = sampling.texts(tokenizer, rollout.tokens, rollout.mask)
     rewards = np.array([corpus.gold_reward(p, t) for p, t in zip(prompts, texts, strict=True)])
     opponents = np.array([corpus.gold_reward(p, corpus.demonstration(p, rng)) for p in prompts])
@@ -76,4 +76,4 @@ def kl_to_start(model, params, start_params, samples: Samples, *, temperature: f
         frozen = {"reference": (model, start_params)}
         return statistics.compute(needs, model, params, frozen, batch, temperature=temperature)["policy_token_kls"]
 
-    return float(np.asarray(kls(params, start_params, batch)).sum(axis=(1, 2)).mean())
+    return float(mesh.to_host(kls(params, start_params, batch)).sum(axis=(1, 2)).mean())

@@ -4,6 +4,8 @@
     python -m experiments.make_data statistical_rejection_sampling --input=candidates.jsonl --output=rso.jsonl
     python -m experiments.make_data reward_augmented_dpo --output=augmented.jsonl
     python -m experiments.make_data mixed_preference_optimization --gamma=1 --output=easy.jsonl --prompts=hard.jsonl
+    python -m experiments.make_data context_conditioned_bt --output=contexts.jsonl
+    python -m experiments.make_data tree_preference_data --output=trees.jsonl
     python -m experiments.make_data itool_preference --policy=runs/dpo/before --output=itool.jsonl
 
 The result is JSONL that `experiments.finetune` reads with --config.data.source=FILE; add
@@ -27,10 +29,12 @@ import numpy as np
 
 from alignment import statistics
 from alignment.data import corpus, formats, rows
+from alignment.data.recipes import context_conditioned_bt as contexts
 from alignment.data.recipes import itool_preference as itool
 from alignment.data.recipes import mixed_preference_optimization as mpo
 from alignment.data.recipes import reward_augmented_dpo as augmented
 from alignment.data.recipes import statistical_rejection_sampling as rso
+from alignment.data.recipes import tree_preference_data as trees
 from alignment.models import heads
 from alignment.training import checkpoints, mesh
 from experiments import from_config, sampling
@@ -216,6 +220,26 @@ def itool_preference(args: argparse.Namespace) -> tuple[list[dict[str, Any]], di
     return out, counts
 
 
+def context_conditioned_bt(args: argparse.Namespace) -> tuple[list[dict], dict[str, int]]:
+    """Every pair under two contexts that rank it in opposite ways."""
+    pairs = read(args.input, ("prompt", "chosen", "rejected")) if args.input else corpus_pairs(args)
+    return contexts.context_records(pairs, (args.for_it, args.against), reverse=args.reverse, without=args.without)
+
+
+def corpus_pairs(args: argparse.Namespace) -> list[dict[str, Any]]:
+    return corpus.generate("pairs", args.size, args.seed)
+
+
+def tree_preference_data(args: argparse.Namespace) -> tuple[list[dict], dict[str, int]]:
+    """Comparisons between the nodes of a tree of answers to every prompt, partial answers among them."""
+    rng = np.random.default_rng(args.seed)
+    grown = [
+        trees.grow(prompt, lambda p, text: trees.corpus_segment(p, text, rng), depth=3, branching=args.branching)
+        for prompt in corpus.prompts("train")
+    ]
+    return trees.tree_records(grown, trees.corpus_partial_reward, rng, pairs=args.pairs)
+
+
 def _expansion(policy: Model, prompt: Any, rng: jax.Array, args: argparse.Namespace):
     """Steps so far -> sampled continuations cut into steps, each with the tokens and the probability of its own."""
     ids, room = policy.prompt_ids(prompt), policy.lengths["completion_length"]
@@ -259,12 +283,13 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="experiments.make_data", description=__doc__.split("\n")[0], allow_abbrev=False)
     recipes = top.add_subparsers(dest="recipe", required=True)
 
-    def recipe(function: Callable, *, policy=False, scores=True, source: str | None = "", size=0):
+    def recipe(function: Callable, *, policy=False, scores=True, reads=True, source: str | None = "", size=0):
         own = recipes.add_parser(function.__name__, help=function.__doc__.split("\n")[0], allow_abbrev=False)
         own.set_defaults(function=function)
         own.add_argument("--output", required=True, help="the JSONL file to write")
         own.add_argument("--seed", type=int, default=0)
-        own.add_argument("--input", required=source is None, default="", help="JSONL or Parquet; else the corpus")
+        if reads:
+            own.add_argument("--input", required=source is None, default="", help="JSONL or Parquet; else the corpus")
         if scores:
             own.add_argument("--reward_model", default="", help="a run of a reward model; else the corpus' true reward")
         if policy:
@@ -285,6 +310,14 @@ def parser() -> argparse.ArgumentParser:
     own = recipe(mixed_preference_optimization, size=4096)
     own.add_argument("--gamma", type=float, required=True, help="pairs with a larger gap of reward are easy")
     own.add_argument("--prompts", required=True, help="the JSONL file for the prompts of difficult pairs")
+    own = recipe(context_conditioned_bt, scores=False, size=2048)
+    own.add_argument("--for_it", default="Praise! ", help="put before the prompt where the label stands")
+    own.add_argument("--against", default="Blame! ", help="put before it where the label is turned round")
+    own.add_argument("--reverse", action="store_true", help="swap the two contexts, to test whether they are heeded")
+    own.add_argument("--without", action="store_true", help="leave them out and the labels as they are")
+    own = recipe(tree_preference_data, scores=False, reads=False)
+    own.add_argument("--branching", type=int, default=3)
+    own.add_argument("--pairs", type=int, default=64, help="comparisons drawn in each tree")
     own = recipe(itool_preference, policy=True, size=512)
     own.set_defaults(temperature=1.5)
     own.add_argument("--share", type=float, default=0.5, help="of the prompts, the hardest")

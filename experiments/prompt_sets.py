@@ -36,6 +36,8 @@ def load(config: ConfigDict, tokenizer) -> tuple[list[Prompt], list[Prompt]]:
     data = config.data
 
     def read(source: str, split: str, size: int) -> list[tuple[Any, Mapping[str, Any], str]]:
+        if source == "corpus":
+            return [(p, {"prompt": p}, f"corpus/{split}:{i}") for i, p in enumerate(corpus.prompts(split))]
         if name := task_of(source):
             records = tasks.generate(name, size, config.seed, split, data.difficulty)
             return [(r["prompt"], r, f"{source}/{split}:{i}") for i, r in enumerate(records)]
@@ -65,18 +67,23 @@ def load(config: ConfigDict, tokenizer) -> tuple[list[Prompt], list[Prompt]]:
     if data.too_long not in ("error", "drop"):
         raise ValueError(f"config.data.too_long: {data.too_long!r} is not one of error, drop")
     train = tokenised(read(data.source, "train", data.size), "training prompts")
-    eval_source = data.eval_source or (data.source if task_of(data.source) else "")
+    eval_source = data.eval_source or (data.source if data.source == "corpus" or task_of(data.source) else "")
     held_out = read(eval_source, "test", data.eval_size) if eval_source else []
     return train, tokenised(held_out, "held-out prompts") if held_out else []
 
 
 def rewards(settings: ConfigDict) -> tuple[list[Callable | str], list[float]]:
-    """The functions of config.rewards (a task's name stands for the task's own reward) and their weights."""
+    """The functions of config.rewards (a task's name stands for the task's own reward) and their weights.
+
+    Entries with a `checkpoint` are reward models, and are left to `experiments.reward_models`.
+    """
     functions, weights = [], []
     for name, entry in settings.items():
         entry = dict(entry or {})
+        if "checkpoint" in entry:
+            continue
         if unknown := sorted(set(entry) - {"weight", "function"}):
-            raise ValueError(f"config.rewards.{name}.{unknown[0]}: unknown key; allowed: function, weight")
+            raise ValueError(f"config.rewards.{name}.{unknown[0]}: unknown key; allowed: checkpoint, function, weight")
         function = entry.get("function", "")
         if not function and name not in tasks.TASKS:
             raise ValueError(

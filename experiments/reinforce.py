@@ -30,7 +30,7 @@ from alignment.rewards import runner
 from alignment.training import checkpoints, last_completions, mesh, optimizer, preemption, rollouts, step
 from alignment.training import logging as metrics_log
 from configs import common, online
-from experiments import curriculum, engines, finetune, from_config, prompt_sets, rolling_out
+from experiments import curriculum, engines, exporting, finetune, from_config, prompt_sets, reward_models, rolling_out
 from experiments.engines import ENGINE
 from experiments.from_config import say
 
@@ -68,9 +68,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     tokenizer = from_config.load_tokenizer(config)
     train, held_out = prompt_sets.load(config, tokenizer)
     functions, reward_weights = prompt_sets.rewards(config.rewards)
+    models_of_reward = reward_models.bind(config.rewards, device_mesh)
 
     # --- model and engine
-    model, given_params = from_config.build_model(config, tokenizer.vocab_size)
+    model, given_params = from_config.build_model(config, tokenizer.vocab_size, device_mesh)
+    rules = from_config.sharding_rules(config, model)
     engine = engines.make(config, model, tokenizer)
 
     # --- shaping, advantages, curriculum, objective
@@ -121,8 +123,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         finetune.run_before(config, workdir)
         given_params = finetune.params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {finetune.before_directory(config, workdir)}")
-    adapter = from_config.make_adapter(config)
-    params = from_config.initial_params(model, given_params, config.seed, device_mesh, from_config.stored_base(config))
+    adapter, store = from_config.make_adapter(config), from_config.stored_base(config)
+    params = from_config.initial_params(model, given_params, config.seed, device_mesh, rules, store)
     if (config.reference.update_every or config.reference.soup) and "reference" not in models:
         raise ValueError("config.reference: nothing of this run asks for a reference")
     frozen_params, frozen_models, moving = {}, {}, None
@@ -136,7 +138,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             frozen_params = {"reference": reference}
         del reference
     if separate:
-        params = from_config.with_value_model(model, params, config.seed, device_mesh)
+        params = from_config.with_value_model(model, params, config.seed, device_mesh, rules)
     of_trained, model_params, trained_on = lambda make: make(model), lambda params: params, {}
     if adapter:
         base, params = params, from_config.adapters_on(config, adapter, model, params, device_mesh)
@@ -165,7 +167,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             raise ValueError("config.rollout.engine: it remembers all parameters, and adapters are trained here")
         return methods | ({ENGINE: of_engine} if jax.tree.leaves(of_engine) else {})
 
-    train_state, abstract, shardings = from_config.initial_state(params, moving, tx, memory, config.seed, device_mesh)
+    train_state, abstract, shardings = from_config.initial_state(
+        params, moving, tx, memory, config.seed, device_mesh, rules
+    )
     del params, moving
     train_step = jax.jit(
         step.make_step(
@@ -272,7 +276,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     last_evaluation: dict[str, float] = {}
     evaluated, none_ended = 0, False
     failures_so_far = runner.RewardReport()
-    with runner.RewardRunner(functions, reward_weights, **config.reward_runner.to_dict()) as rewarder:
+    with reward_models.rewarder(functions, reward_weights, models_of_reward, config.reward_runner) as rewarder:
         try:
             if not first:
                 memory = hooks.start(model_params(train_state.params), train_state.method_state, rewarder)
@@ -392,12 +396,14 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     result["iterations"] = config.training.iterations
     if evaluations:
         result["reward_before"], result["reward_after"] = evaluations[0]["reward"], evaluations[-1]["reward"]
+    silent = [r["zero_gradient_groups"] for r in history if r["split"] == "train"]
+    result["zero_gradient_groups"] = float(np.mean(silent))  # of all iterations
     result["rewards_failed"] = failures_so_far.failed
     result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.iterations))
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
     metrics_log.draw_curves(history, workdir / "curves.png", name)
     trained = heads.policy_params(train_state.params)
-    result |= finetune.export(config, workdir, model.config, adapter, adapter and base, trained, tokenizer)
+    result |= exporting.write(config, workdir, model.config, adapter, adapter and base, trained, tokenizer)
     finetune.store_result(config, workdir, result)
     if failures_so_far.failed:
         say(f"{name}: {failures_so_far}")

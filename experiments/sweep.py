@@ -7,14 +7,18 @@ The config file has, beside `get_config()`, two functions:
 * `get_sweep()` returns a dictionary: `parameters` (a name -> a list of choices, or {"low", "high"[, "log"][, "step"]}),
   `sampler` (grid | random | tpe), `trials` (how many; not for a grid), `maximize` and `minimize` (keys of a run's
   result or of its evaluation), `report` (more such keys, for the table), `repeat` (the parameter to average over in the
-  table, normally the seed), `figure` ({"x", "line", "panel"}: parameters), `prune_on` (an evaluation metric; trials
-  that look worse than the median of the others are ended);
+  table, normally the seed), `figure` ({"x", "line", "panel"}: parameters), `curves` (logged metrics such as
+  "eval/reward": drawn over the steps in curves.png, a line per value of the figure's `line`), `prune_on` (an evaluation
+  metric; trials that look worse than the median of the others are ended);
 * `with_values(config, **values)` returns the config of one trial.
 
 Start the same command several times, on one machine or on several that see the same WORKDIR and storage: each takes the
 next trial. A trial whose worker was killed is taken up again and goes on from its last checkpoint; a finished one is
-never run again. The storage is WORKDIR/study.db (SQLite) unless --storage names a database server. At the end WORKDIR
-holds trials.jsonl, table.md and figure.png.
+never run again. The storage is WORKDIR/study.db (SQLite) unless --storage names a database server, such as
+postgresql+psycopg2://USER@HOST/DATABASE (whose driver has to be installed). At the end WORKDIR holds trials.jsonl,
+table.md, figure.png and curves.png. A config of experiments.reinforce is run by that script, any other by
+experiments.finetune. With several goals each is a column of the table, and the trials that no other
+beats in all of them are named below it.
 """
 
 from __future__ import annotations
@@ -33,13 +37,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import sqlalchemy
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from alignment.training import checkpoints
-from experiments import finetune
+from alignment.training import checkpoints, logging
+from experiments import finetune, reinforce
 
-KEYS = ("parameters", "sampler", "trials", "maximize", "minimize", "report", "repeat", "figure", "prune_on")
+KEYS = ("parameters", "sampler", "trials", "maximize", "minimize", "report", "repeat", "figure", "curves", "prune_on")
 SAMPLERS = ("grid", "random", "tpe")
 
 
@@ -55,7 +60,7 @@ def load(path: str) -> tuple[dict[str, Any], Callable[..., ConfigDict]]:
         if not hasattr(module, name):
             raise ValueError(f"{path}: no function {name}(); experiments/sweep.py says what it returns")
     sweep = {"sampler": "grid", "trials": 0, "maximize": (), "minimize": (), "report": (), "repeat": "", "figure": {},
-             "prune_on": "", **module.get_sweep()}  # fmt: skip
+             "curves": (), "prune_on": "", **module.get_sweep()}  # fmt: skip
     if unknown := sorted(set(sweep) - set(KEYS)):
         raise ValueError(f"{path}: get_sweep() has the unknown key {unknown[0]!r}; allowed: {', '.join(KEYS)}")
     if not sweep.get("parameters"):
@@ -82,13 +87,19 @@ def load(path: str) -> tuple[dict[str, Any], Callable[..., ConfigDict]]:
 
 def open_study(sweep: Mapping[str, Any], storage: str, heartbeat: int) -> optuna.Study:
     """Creates the study or joins it; the whole grid (or number of trials) is queued by whoever comes first."""
-    database = optuna.storages.RDBStorage(
-        storage,
-        heartbeat_interval=heartbeat,
-        grace_period=3 * heartbeat,
-        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-        engine_kwargs={"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else None,
-    )
+    try:
+        database = optuna.storages.RDBStorage(
+            storage,
+            heartbeat_interval=heartbeat,
+            grace_period=3 * heartbeat,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+            engine_kwargs={"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else None,
+        )
+    except ImportError as error:
+        raise ValueError(f"--storage={storage}: the driver of that database is not installed: {error}") from None
+    except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.OperationalError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"--storage={storage}: cannot be opened: {reason}") from None
     choices = sweep["parameters"]
     samplers = {
         "grid": optuna.samplers.RandomSampler,  # every trial of a grid is queued with its values
@@ -132,6 +143,11 @@ def suggest(trial: optuna.Trial, parameters: Mapping[str, Any]) -> dict[str, Any
         else:
             values[name] = trial.suggest_float(name, **choices)
     return values
+
+
+def run_of(config: ConfigDict) -> Callable[..., dict[str, Any]]:
+    """The script that a config is for: one with rollouts is an online run."""
+    return reinforce.run if "rollout" in config else finetune.run
 
 
 def directory_of(workdir: Path, values: Mapping[str, Any]) -> Path:
@@ -198,6 +214,11 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
 
 
+def unbeaten(study: optuna.Study) -> set[int]:
+    """Numbers of the trials than which no other is better in one goal and as good in the rest."""
+    return {t.number for t in study.best_trials} if len(study.directions) > 1 else set()
+
+
 def table(rows: list[dict[str, Any]], parameters: list[str], columns: tuple[str, ...], repeat: str) -> str:
     """Markdown: one line per combination of parameters, mean ± standard deviation over `repeat`."""
     keys = [p for p in parameters if p != repeat]
@@ -246,6 +267,41 @@ def draw(rows: list[dict[str, Any]], figure: Mapping[str, str], goal: str, path:
     plt.close(drawing)
 
 
+def draw_curves(rows: list[dict[str, Any]], sweep: Mapping[str, Any], workdir: Path, path: Path) -> None:
+    """A panel per logged metric over the steps: the mean of the trials of each line, between their extremes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    line = sweep["figure"].get("line", "")
+    panels = sweep["curves"]
+    drawing, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 3.6), squeeze=False, layout="constrained")
+    for axis, panel in zip(axes.flat, panels, strict=True):
+        split, _, metric = panel.partition("/")
+        lines: dict[Any, dict[int, list[float]]] = {}
+        for row in rows:
+            directory = directory_of(workdir, {p: row[p] for p in sweep["parameters"]})
+            for entry in logging.read_metrics(directory / "metrics.jsonl"):
+                if entry["split"] == split and metric in entry:
+                    lines.setdefault(row.get(line), {}).setdefault(entry["step"], []).append(entry[metric])
+        if not lines:
+            raise ValueError(f"get_sweep() asks for the curve {panel!r}, which no trial has logged")
+        for name, points in lines.items():
+            steps = sorted(points)
+            (drawn,) = axis.plot(steps, [statistics.mean(points[s]) for s in steps], label=name)
+            axis.fill_between(
+                steps, [min(points[s]) for s in steps], [max(points[s]) for s in steps],
+                alpha=0.12, color=drawn.get_color(), linewidth=0,
+            )  # fmt: skip
+        axis.set_xlabel("step")
+        axis.set_ylabel(f"{metric} ({split})")
+    if line:
+        axes[0, -1].legend(title=line, fontsize="small")
+    drawing.savefig(path, dpi=120)
+    plt.close(drawing)
+
+
 def report(sweep: Mapping[str, Any], study: optuna.Study, workdir: Path) -> str:
     goals = (*sweep["maximize"], *sweep["minimize"])
     columns = (*goals, *sweep["report"])
@@ -259,8 +315,15 @@ def report(sweep: Mapping[str, Any], study: optuna.Study, workdir: Path) -> str:
     text = table(rows, list(sweep["parameters"]), columns, sweep["repeat"])
     (workdir / "trials.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     (workdir / "table.md").write_text(text)
-    if rows and sweep["figure"]:
+    if rows and sweep["curves"]:
+        draw_curves(rows, sweep, workdir, workdir / "curves.png")
+    if rows and sweep["figure"].get("x"):
         draw(rows, sweep["figure"], goals[0], workdir / "figure.png")
+    if best := unbeaten(study):
+        text += "no other trial is better in every goal than: " + "; ".join(
+            f"trial {t.number} ({', '.join(f'{k}={v}' for k, v in t.params.items())})"
+            for t in study.get_trials(deepcopy=False) if t.number in best
+        ) + "\n"  # fmt: skip
     for trial in others:
         text += f"trial {trial.number} {trial.state.name.lower()}: {trial.params}\n"
     return text
@@ -282,9 +345,11 @@ def main(_) -> None:
         with (workdir / ".lock").open("w") as lock:  # one worker queues the grid
             fcntl.flock(lock, fcntl.LOCK_EX)
             study = open_study(sweep, storage, _HEARTBEAT.value)
-        work(sweep, with_values, finetune.CONFIG.value, workdir, study, _HEARTBEAT.value, finetune.run)
+        work(sweep, with_values, finetune.CONFIG.value, workdir, study, _HEARTBEAT.value, run_of(finetune.CONFIG.value))
         print(report(sweep, study, workdir))
-        print(f"table   {workdir / 'table.md'}\nfigure  {workdir / 'figure.png'}\ntrials  {workdir / 'trials.jsonl'}")
+        for name in ("table.md", "figure.png", "curves.png", "trials.jsonl"):
+            if (workdir / name).exists():
+                print(workdir / name)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ class Row:
     per: "example", "token", or "state" for an update of a method's state (or another value of the whole batch).
     size: shape of the result if per is "state".
     shared: arguments without a batch axis.
+    any_length: arguments whose first axis may be of any length.
     loss: the function under test if it is not the public object itself.
     pinned: from (inputs, hyperparameters) to the loss with all that is held fixed inside it frozen at those inputs, for
         finite differences of kernels that stop gradients of what depends on trained arguments.
@@ -45,6 +46,7 @@ class Row:
     per: str = "example"
     size: tuple[int, ...] = (3,)
     shared: tuple[str, ...] = ()
+    any_length: tuple[str, ...] = ()
     loss: Callable | None = None
     pinned: Callable | None = None
     batch_wide: bool = False

@@ -33,8 +33,9 @@ SCRIPTS = {
 
 
 def script_of(name) -> str:
-    """The script that the command in the docstring runs."""
-    return re.search(r"python -m experiments\.(\w+) ", importlib.import_module(f"configs.{name}").__doc__)[1]
+    """The script that the docstring's command gives this config to; others may make its data first."""
+    text = importlib.import_module(f"configs.{name}").__doc__
+    return re.search(rf"python -m experiments\.(\w+) .*--config=configs/{name}\.py", text)[1]
 
 
 def configs_of(script):

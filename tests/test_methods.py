@@ -74,8 +74,9 @@ def test_kernels_resolve(method):
 
 @each
 def test_paths_exist(method):
-    # An analysis explains other methods and trains nothing of its own.
-    analysis = all(kernel.startswith("alignment.analysis.") for kernel in method.kernels)
+    # An analysis explains other methods and trains nothing of its own; arithmetic on a judge's verdicts neither.
+    own = ("alignment.analysis.", "alignment.rewards.judges.")
+    analysis = all(kernel.startswith(own) for kernel in method.kernels)
     assert method.configs or analysis, "a method needs a config"
     assert method.tests, "a method needs a test"
     missing = [p for p in (*method.configs, *method.tests, *method.notebooks) if not (ROOT / p).is_file()]

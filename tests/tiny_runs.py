@@ -30,8 +30,8 @@ _SMALL = {
 def shrink(config, steps=3):
     """The config with its sizes made tiny, in all of its stages; what it trains stays as it was."""
     stages = [config]
-    while stages[-1].before:
-        stages.append(stages[-1].before)
+    for stage in stages:
+        stages += [stage[earlier] for earlier in ("before", "voters") if stage.get(earlier)]
     for stage in stages:
         for section, values in _SMALL.items():
             if section in stage:

@@ -38,6 +38,18 @@ def batch(size=8, padding=0):
     return dict(_batch(size, padding))
 
 
+@functools.cache
+def _packed(size: int) -> dict[str, np.ndarray]:
+    examples = formats.from_records(corpus.generate("completion", 4 * size, 3), "completion")
+    tokenised, _ = rows.tokenize(examples, tokenizers.ByteTokenizer(), prompt_length=32, completion_length=64)
+    return rows.collate_packed(rows.pack(tokenised, 160)[:size], 160)
+
+
+def packed(size=8):
+    """Rows of several demonstrations each, for sides=("",)."""
+    return dict(_packed(size))
+
+
 def params_and_reference(scale=0.3):
     """Parameters and a reference that differs from them: at policy == reference many gradients are special."""
     params = MODEL.init(jax.random.key(0))
@@ -46,27 +58,28 @@ def params_and_reference(scale=0.3):
 
 
 def take(spec, data, *, accumulate=1, metrics=None, optimizer=None, shape=None, devices=1, params=None, steps=1,
-         pairwise=False):  # fmt: skip
+         pairwise=False, sides=SIDES, model=MODEL, rules=mesh.RULES):  # fmt: skip
     """`steps` steps of the objective `spec` on the same batch; returns (state before, state after, logs).
 
     `pairwise` takes the pairwise normalised gradient in place of the ordinary one.
     """
-    terms = objective.bind(spec, alignment.losses, "objective", SIDES, COLUMNS)
-    shown = objective.bind(metrics or {}, alignment.metrics, "metrics", SIDES, COLUMNS)
+    terms = objective.bind(spec, alignment.losses, "objective", sides, COLUMNS)
+    shown = objective.bind(metrics or {}, alignment.metrics, "metrics", sides, COLUMNS)
     # Plain gradient descent: the change of a parameter is its gradient, which Adam would rescale.
     optimizer = optimizer or optax.sgd(1.0)
     default, reference = params_and_reference()
     before = state.create(
         default if params is None else params, optimizer, objective.initial_states(terms), jax.random.key(5)
     )
-    losses = step.make_losses(MODEL, {"reference": MODEL}, terms, shown, SIDES)
-    function = step.make_step(losses, terms, shown, SIDES, optimizer, accumulate=accumulate)
-    if pairwise:
-        gradient = side_gradients.make_gradient(MODEL, {"reference": MODEL}, terms, shown, SIDES)
-        function = step.make_update(gradient, terms, shown, SIDES, optimizer, accumulate=accumulate)
     device_mesh = mesh.make_mesh(shape or {"data": -1}, jax.devices()[:devices])
-    shardings = mesh.parameter_sharding(device_mesh, jax.eval_shape(lambda: before))
-    reference_sharding = mesh.parameter_sharding(device_mesh, reference)
+    model = decoder.build(model.config, mesh.batch_sharding(device_mesh))
+    losses = step.make_losses(model, {"reference": model}, terms, shown, sides)
+    function = step.make_step(losses, terms, shown, sides, optimizer, accumulate=accumulate)
+    if pairwise:
+        gradient = side_gradients.make_gradient(model, {"reference": model}, terms, shown, sides)
+        function = step.make_update(gradient, terms, shown, sides, optimizer, accumulate=accumulate)
+    shardings = mesh.parameter_sharding(device_mesh, jax.eval_shape(lambda: before), rules)
+    reference_sharding = mesh.parameter_sharding(device_mesh, reference, rules)
     after = jax.device_put(before, shardings)
     reference = {"reference": jax.device_put(reference, reference_sharding)}
     function = jax.jit(

@@ -33,7 +33,8 @@ CLAUSES = (" as we know", " i would say", " at least here")
 
 PROMPT_LENGTH = 32  # bytes and a begin token
 COMPLETION_LENGTH = 48  # bytes and an end token
-KINDS = ("completion", "chat", "pairs", "lists", "unpaired", "triples")
+KINDS = ("completion", "chat", "pairs", "lists", "unpaired", "triples", "ratings", "steps", "sampled_pairs")
+UNLABELLED = ("completion", "chat", "ratings", "steps")  # kinds whose records the label noise has no say in
 SPLITS = ("train", "test")
 ANNOTATORS = 4
 
@@ -41,7 +42,11 @@ LENGTH_PENALTY = 0.02
 MALFORMED = -5.0
 DESIRABLE = 0.0  # a demonstration of a higher gold reward is labelled desirable: three in five are
 
+TIE = 0.5  # gold rewards closer than that differ in length alone
+
 _GOLD_DRAWS = 8
+_SAMPLES = 4
+_UNRATED = 0.2
 _RIGHT_NOUN = 0.75
 _RAMBLE = 0.4
 _ADJECTIVE = "|".join(POSITIVE + NEGATIVE)
@@ -96,12 +101,18 @@ def generate(
       `label_noise`; `margin` is the absolute difference of gold reward (it does not tell whether the pair was swapped)
       and `annotator_id` is uniform over four and independent of everything. `preference_proportion` is the share of
       Bradley-Terry raters, whose utility is the gold reward, who would choose what is labelled chosen; it is below 1/2
-      for a swapped pair.
+      for a swapped pair. `tie` says that the two differ in length alone (by less than `TIE`).
     lists: `responses` demonstrations with labels (reward - lowest) / (highest - lowest) in [0, 1], not all equal; with
       probability `label_noise` the labels of a list are mirrored, 1 - label.
     unpaired: one demonstration with the label gold reward > `DESIRABLE`, flipped with probability `label_noise`.
     triples: chosen and rejected as in pairs, noise included, and as `gold` the best of eight other demonstrations.
-    completion, chat: one demonstration; no label and hence no noise.
+    ratings: one demonstration; `ratings` by noun (1 right, -1 wrong), adjectives (kind less unkind ones) and verbosity
+      (bytes / 20), each missing with probability 0.2, and its gold reward as `reward`.
+    steps: one demonstration without its clause, cut into the naming of the animal and one step per adjective; a step is
+      right if the animal is the right one or the adjective kind; `correct` says whether the gold reward is above
+      `DESIRABLE`.
+    sampled_pairs: a pair, noise included, and four `samples` of a policy that has moved on: each the best of eight.
+    completion, chat: one demonstration. These and ratings and steps have no noise.
 
     Args:
       split: train and test use different prompts and different random streams.
@@ -112,7 +123,7 @@ def generate(
         raise ValueError(f"{size=} must be at least 1")
     if not 0 <= label_noise <= 1:
         raise ValueError(f"{label_noise=} must be in [0, 1]")
-    if label_noise and kind in ("completion", "chat"):
+    if label_noise and kind in UNLABELLED:
         raise ValueError(f"{label_noise=} needs labels, which records of kind {kind!r} have not")
     if responses < 2:
         raise ValueError(f"{responses=} must be at least 2")
@@ -138,12 +149,36 @@ def generate(
                     "margin": round(abs(rewards[0] - rewards[1]), 6),
                     "preference_proportion": round(float(proportion), 6),
                     "annotator_id": int(rng.integers(ANNOTATORS)),
+                    "tie": bool(abs(rewards[0] - rewards[1]) < TIE),
                 }
             )
         elif kind == "unpaired":
             text = demonstration(prompt, rng)
             label = (gold_reward(prompt, text) > DESIRABLE) ^ (rng.random() < label_noise)
             records.append({"prompt": prompt, "completion": text, "label": bool(label)})
+        elif kind == "ratings":
+            text = demonstration(prompt, rng)
+            noun, adjectives = _content(prompt, text)
+            rated = [noun, float(sum(adjectives)), len(text.encode("utf-8")) / 20]
+            missing = rng.random(len(rated)) < _UNRATED
+            ratings = [None if gone else value for value, gone in zip(rated, missing, strict=True)]
+            reward = round(gold_reward(prompt, text), 6)
+            records.append({"prompt": prompt, "completion": text, "ratings": ratings, "reward": reward})
+        elif kind == "steps":
+            text = demonstration(prompt, rng)
+            noun, adjectives = _content(prompt, text)
+            words = re.findall(_ADJECTIVE, text.split(" is ", 1)[1])
+            steps = [text.split(" is ", 1)[0], *(f"is {word}" for word in words)]
+            labels = [float(value > 0) for value in (noun, *adjectives)]
+            correct = bool(gold_reward(prompt, text) > DESIRABLE)
+            records.append({"prompt": prompt, "steps": steps, "labels": labels, "correct": correct})
+        elif kind == "sampled_pairs":
+            texts, rewards = _different(prompt, 2, rng)
+            chosen = int(np.argmax(rewards)) ^ int(rng.random() < label_noise)
+            samples = [_best_other(prompt, [], rng) for _ in range(_SAMPLES)]
+            records.append(
+                {"prompt": prompt, "chosen": texts[chosen], "rejected": texts[1 - chosen], "samples": samples}
+            )
         elif kind == "triples":
             texts, rewards = _different(prompt, 2, rng)
             chosen = int(np.argmax(rewards)) ^ int(rng.random() < label_noise)
@@ -178,11 +213,23 @@ def write(
     for kind in KINDS:
         for split, count in (("train", size), ("test", test_size)):
             # Noise belongs to the training labels; a test set must be right.
-            noise = label_noise if split == "train" and kind not in ("completion", "chat") else 0.0
+            noise = label_noise if split == "train" and kind not in UNLABELLED else 0.0
             path = paths[kind, split] = directory / f"{kind}_{split}.jsonl"
             records = generate(kind, count, seed, noise, split)
             path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
     return paths
+
+
+def _content(prompt: str, text: str) -> tuple[float, list[float]]:
+    """What a demonstration says: 1 for the right animal, else -1, and for each adjective 1 if it is kind, else -1."""
+    match = _SENTENCE.fullmatch(text)
+    words = [word for word in match.group("a", "b", "c") if word is not None]
+    return (1.0 if match["noun"] == _PROMPT_NOUN[prompt] else -1.0), [1.0 if w in POSITIVE else -1.0 for w in words]
+
+
+def gold(prompt: str, completion: str, record: Any) -> float:
+    """`gold_reward` as a reward of online runs: config.rewards.gold.function = "alignment.data.corpus:gold"."""
+    return gold_reward(prompt, completion)
 
 
 def _different(prompt: str, count: int, rng: np.random.Generator) -> tuple[list[str], list[float]]:

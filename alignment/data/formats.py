@@ -8,10 +8,16 @@ A record is a dict; its kind says which fields it has (text fields may also be l
 | `chat`       | messages (the last one, by the assistant, is the completion), [weight];    | `Completion` |
 |              | or prompt, chosen, rejected as message lists                               | `Pair`       |
 | `pairs`      | prompt, chosen, rejected, [margin], [preference_proportion],               | `Pair`       |
-|              | [annotator_id], [weight]                                                   |              |
+|              | [annotator_id], [tie] (true: neither was preferred), [weight]              |              |
 | `lists`      | prompt, responses, labels (higher is better), [weight]                     | `Ranking`    |
 | `unpaired`   | prompt, completion, label (true or 1: wanted), [weight]                    | `Unpaired`   |
 | `triples`    | prompt, gold (the target answer), chosen, rejected, [weight]               | `Triple`     |
+| `ratings`    | prompt, completion, ratings (a list, null where one is missing), [reward],  | `Rated`      |
+|              | [weight]                                                                   |              |
+| `steps`      | prompt (text), steps (texts), labels (in [0, 1], one per step), [correct], | `Steps`      |
+|              | [weight]                                                                   |              |
+| `sampled_pairs` | prompt, chosen, rejected, samples (two or more unlabelled completions), | `SampledPair`|
+|              | [weight]                                                                   |              |
 | `prompts`    | prompt, and whatever a reward reads (answer, target ...)                   | `Query`      |
 
 In pairs of message lists, chosen and rejected hold the whole conversation, or the answer alone (then `prompt` gives the
@@ -23,30 +29,16 @@ import dataclasses
 import glob
 import json
 import logging
-import math
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-KINDS = ("completion", "chat", "pairs", "lists", "unpaired", "triples", "prompts")
+from alignment.data import fields
+from alignment.data.fields import DataError, InvalidRecord, Prompt
+from alignment.data.fields import Message as Message  # part of what this module offers
 
-
-class DataError(ValueError):
-    """A record (or a whole source) that cannot be used; the message names the place, the field and what is allowed."""
-
-
-class _InvalidRecord(DataError):
-    """One record is unusable although the source can be read: what `on_invalid="drop"` may leave out."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Message:
-    role: str
-    content: str
-
-
-Prompt = str | tuple[Message, ...]
+KINDS = ("completion", "chat", "pairs", "lists", "unpaired", "triples", "ratings", "steps", "sampled_pairs", "prompts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +63,7 @@ class Pair:
     annotator_id: int | None = None
     weight: float | None = None
     preference_proportion: float | None = None
+    tie: bool | None = None
     where: str = dataclasses.field(default="", compare=False)
 
 
@@ -109,6 +102,42 @@ class Triple:
 
 
 @dataclasses.dataclass(frozen=True)
+class Rated:
+    """A completion and its rating by each of K attributes, None where there is none; `reward` is of another model."""
+
+    prompt: Prompt
+    completion: str
+    ratings: tuple[float | None, ...]
+    reward: float | None = None
+    weight: float | None = None
+    where: str = dataclasses.field(default="", compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """A solution in steps and whether each is right, 0 to 1; `correct` says whether its outcome is."""
+
+    prompt: str
+    steps: tuple[str, ...]
+    labels: tuple[float, ...]
+    correct: bool | None = None
+    weight: float | None = None
+    where: str = dataclasses.field(default="", compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class SampledPair:
+    """A preference and, beside it, completions of another policy that nobody has labelled."""
+
+    prompt: Prompt
+    chosen: str
+    rejected: str
+    samples: tuple[str, ...]
+    weight: float | None = None
+    where: str = dataclasses.field(default="", compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
 class Query:
     """A prompt to sample completions for; `record` holds its other fields, for the reward (null fields are absent)."""
 
@@ -117,7 +146,7 @@ class Query:
     where: str = dataclasses.field(default="", compare=False)
 
 
-Example = Completion | Pair | Ranking | Unpaired | Triple | Query
+Example = Completion | Pair | Ranking | Unpaired | Triple | Rated | Steps | SampledPair | Query
 
 
 def read(
@@ -268,17 +297,18 @@ def _examples(
     if on_invalid not in ("error", "drop"):
         raise ValueError(f"on_invalid={on_invalid!r} is not one of error, drop")
     parse = {"completion": _completion, "chat": _chat, "pairs": _pair, "lists": _ranking, "unpaired": _unpaired,
-             "triples": _triple, "prompts": _query}[kind]  # fmt: skip
+             "triples": _triple, "ratings": _rated, "steps": _steps, "sampled_pairs": _sampled_pair,
+             "prompts": _query}[kind]  # fmt: skip
     examples, reasons = [], []
     for where, record in records:
         try:
             if not isinstance(record, Mapping):
-                raise _InvalidRecord(f"{where}: a record must be an object of fields, got {_name(record)}")
+                raise InvalidRecord(f"{where}: a record must be an object of fields, got {fields.kind_of(record)}")
             if columns:
                 # The renamed column takes the field's name, whatever else had that name.
                 record = {**record, **{f: record[c] for f, c in columns.items() if c in record}}
             examples.append(parse(where, record))
-        except _InvalidRecord as error:
+        except InvalidRecord as error:
             if on_invalid == "error":
                 raise
             reasons.append(str(error))
@@ -296,9 +326,9 @@ def _examples(
 
 
 def _completion(where: str, record: Mapping[str, Any]) -> Completion:
-    prompt = _prompt(where, record)
-    prompt, (completion,) = _answers(where, record, prompt, ("completion",))
-    return Completion(prompt, completion, weight=_weight(where, record), where=where)
+    prompt = fields.prompt(where, record)
+    prompt, (completion,) = fields.answers(where, record, prompt, ("completion",))
+    return Completion(prompt, completion, weight=fields.weight(where, record), where=where)
 
 
 def _chat(where: str, record: Mapping[str, Any]) -> Completion | Pair:
@@ -306,208 +336,128 @@ def _chat(where: str, record: Mapping[str, Any]) -> Completion | Pair:
         if record.get("chosen") is not None or record.get("rejected") is not None:
             for field in ("chosen", "rejected"):
                 if isinstance(record.get(field), str):
-                    raise _InvalidRecord(
+                    raise InvalidRecord(
                         f"{where}: field {field!r} must be a list of messages in a chat record, got text"
                     )
             return _pair(where, record)
-        raise _InvalidRecord(
+        raise InvalidRecord(
             f"{where}: field 'messages' is missing; a chat record has messages, or prompt, chosen, rejected"
         )
-    messages = _messages(where, "messages", record["messages"])
-    return Completion(*_split(where, "messages", messages), weight=_weight(where, record), where=where)
+    messages = fields.messages(where, "messages", record["messages"])
+    return Completion(*fields.split(where, "messages", messages), weight=fields.weight(where, record), where=where)
 
 
 def _pair(where: str, record: Mapping[str, Any]) -> Pair:
-    prompt = _prompt(where, record)
-    prompt, (chosen, rejected) = _answers(where, record, prompt, ("chosen", "rejected"))
+    prompt = fields.prompt(where, record)
+    prompt, (chosen, rejected) = fields.answers(where, record, prompt, ("chosen", "rejected"))
     if chosen == rejected:
-        raise _InvalidRecord(f"{where}: fields 'chosen' and 'rejected' are equal; the two sides of a pair must differ")
+        raise InvalidRecord(f"{where}: fields 'chosen' and 'rejected' are equal; the two sides of a pair must differ")
     annotator = record.get("annotator_id")
     is_integer = isinstance(annotator, int) and not isinstance(annotator, bool)
     if annotator is not None and not (is_integer and 0 <= annotator < 2**31):
-        raise _InvalidRecord(f"{where}: field 'annotator_id' must be an integer in [0, 2**31), got {annotator!r}")
-    margin = _number(where, "margin", record.get("margin"))
+        raise InvalidRecord(f"{where}: field 'annotator_id' must be an integer in [0, 2**31), got {annotator!r}")
+    margin = fields.number(where, "margin", record.get("margin"))
     return Pair(
         prompt,
         chosen,
         rejected,
         margin=margin,
         annotator_id=annotator,
-        weight=_weight(where, record),
-        preference_proportion=_proportion(where, record),
+        weight=fields.weight(where, record),
+        preference_proportion=fields.proportion(where, record),
+        tie=fields.flag(where, record, "tie"),
         where=where,
     )
 
 
 def _ranking(where: str, record: Mapping[str, Any]) -> Ranking:
-    prompt = _prompt(where, record)
-    responses, labels = _required(where, record, "responses"), _required(where, record, "labels")
+    prompt = fields.prompt(where, record)
+    responses, labels = fields.required(where, record, "responses"), fields.required(where, record, "labels")
     for field, value in (("responses", responses), ("labels", labels)):
         if not isinstance(value, Sequence) or isinstance(value, str):
-            raise _InvalidRecord(f"{where}: field {field!r} must be a list, got {_name(value)}")
+            raise InvalidRecord(f"{where}: field {field!r} must be a list, got {fields.kind_of(value)}")
     if len(responses) < 2:
-        raise _InvalidRecord(f"{where}: field 'responses' must have two or more entries, got {len(responses)}")
+        raise InvalidRecord(f"{where}: field 'responses' must have two or more entries, got {len(responses)}")
     if len(labels) != len(responses):
-        raise _InvalidRecord(
+        raise InvalidRecord(
             f"{where}: field 'labels' has {len(labels)} entries for {len(responses)} responses; must be equal"
         )
-    labels = [_number(where, f"labels[{i}]", label, required=True) for i, label in enumerate(labels)]
+    labels = [fields.number(where, f"labels[{i}]", label, required=True) for i, label in enumerate(labels)]
     entries = {f"responses[{i}]": response for i, response in enumerate(responses)}
-    prompt, texts = _answers(where, entries, prompt, tuple(entries))
+    prompt, texts = fields.answers(where, entries, prompt, tuple(entries))
     order = sorted(range(len(texts)), key=lambda i: -labels[i])  # sorted is stable, so ties keep their order
     responses, labels = tuple(texts[i] for i in order), tuple(labels[i] for i in order)
-    return Ranking(prompt, responses, labels, _weight(where, record), where)
+    return Ranking(prompt, responses, labels, fields.weight(where, record), where)
 
 
 def _unpaired(where: str, record: Mapping[str, Any]) -> Unpaired:
-    prompt = _prompt(where, record)
-    prompt, (completion,) = _answers(where, record, prompt, ("completion",))
-    label = _required(where, record, "label")
+    prompt = fields.prompt(where, record)
+    prompt, (completion,) = fields.answers(where, record, prompt, ("completion",))
+    label = fields.required(where, record, "label")
     # Not bool(label): the text "false" would be true. JSON's 1.0 is as good as 1.
     if isinstance(label, str) or label not in (0, 1):
-        raise _InvalidRecord(f"{where}: field 'label' must be true or false (or 1 or 0), got {label!r}")
-    return Unpaired(prompt, completion, bool(label), _weight(where, record), where)
+        raise InvalidRecord(f"{where}: field 'label' must be true or false (or 1 or 0), got {label!r}")
+    return Unpaired(prompt, completion, bool(label), fields.weight(where, record), where)
 
 
 def _triple(where: str, record: Mapping[str, Any]) -> Triple:
-    prompt = _prompt(where, record)
-    prompt, (gold, chosen, rejected) = _answers(where, record, prompt, ("gold", "chosen", "rejected"))
+    prompt = fields.prompt(where, record)
+    prompt, (gold, chosen, rejected) = fields.answers(where, record, prompt, ("gold", "chosen", "rejected"))
     for field, text in (("chosen", chosen), ("gold", gold)):
         if text == rejected:
-            raise _InvalidRecord(
+            raise InvalidRecord(
                 f"{where}: fields {field!r} and 'rejected' are equal; an answer cannot be wanted and unwanted"
             )
-    return Triple(prompt, gold, chosen, rejected, _weight(where, record), where)
+    return Triple(prompt, gold, chosen, rejected, fields.weight(where, record), where)
+
+
+def _rated(where: str, record: Mapping[str, Any]) -> Rated:
+    prompt = fields.prompt(where, record)
+    prompt, (completion,) = fields.answers(where, record, prompt, ("completion",))
+    ratings = fields.list_of(where, record, "ratings")
+    ratings = tuple(fields.number(where, f"ratings[{i}]", value) for i, value in enumerate(ratings))
+    if not ratings:
+        raise InvalidRecord(f"{where}: field 'ratings' is empty; it has an entry for each attribute, or null")
+    reward = fields.number(where, "reward", record.get("reward"))
+    return Rated(prompt, completion, ratings, reward, fields.weight(where, record), where)
+
+
+def _steps(where: str, record: Mapping[str, Any]) -> Steps:
+    prompt = fields.required(where, record, "prompt")
+    steps, labels = fields.list_of(where, record, "steps"), fields.list_of(where, record, "labels")
+    for name, value in (("prompt", prompt), *((f"steps[{i}]", step) for i, step in enumerate(steps))):
+        if not isinstance(value, str) or not value.strip():
+            raise InvalidRecord(f"{where}: field {name!r} must be text with a visible character, got {value!r}")
+    if not steps or len(labels) != len(steps):
+        raise InvalidRecord(
+            f"{where}: field 'labels' has {len(labels)} entries for {len(steps)} steps; must be equal, and at least 1"
+        )
+    labels = tuple(fields.number(where, f"labels[{i}]", float(v) if isinstance(v, bool) else v, required=True)
+                   for i, v in enumerate(labels))  # fmt: skip
+    for i, label in enumerate(labels):
+        if not 0 <= label <= 1:
+            raise InvalidRecord(f"{where}: field 'labels[{i}]' must lie in [0, 1], got {label!r}")
+    correct = fields.flag(where, record, "correct")
+    return Steps(prompt, tuple(steps), labels, correct, fields.weight(where, record), where)
+
+
+def _sampled_pair(where: str, record: Mapping[str, Any]) -> SampledPair:
+    pair = _pair(where, record)
+    samples = fields.list_of(where, record, "samples")
+    if len(samples) < 2:
+        raise InvalidRecord(f"{where}: field 'samples' must have two or more entries, got {len(samples)}")
+    entries = {f"samples[{i}]": sample for i, sample in enumerate(samples)}
+    _, texts = fields.answers(where, entries, pair.prompt, tuple(entries))
+    return SampledPair(pair.prompt, pair.chosen, pair.rejected, texts, pair.weight, where)
 
 
 def _query(where: str, record: Mapping[str, Any]) -> Query:
-    value = _required(where, record, "prompt")
-    prompt = value if isinstance(value, str) else tuple(_messages(where, "prompt", value))
+    value = fields.required(where, record, "prompt")
+    prompt = value if isinstance(value, str) else tuple(fields.messages(where, "prompt", value))
     last = prompt if isinstance(prompt, str) else prompt[-1].content
     if not last.strip():
-        raise _InvalidRecord(f"{where}: field 'prompt' is empty; a prompt needs at least one visible character")
+        raise InvalidRecord(f"{where}: field 'prompt' is empty; a prompt needs at least one visible character")
     if not isinstance(prompt, str) and prompt[-1].role == "assistant":
-        raise _InvalidRecord(f"{where}: field 'prompt' ends with role 'assistant', whose answer is to be sampled")
+        raise InvalidRecord(f"{where}: field 'prompt' ends with role 'assistant', whose answer is to be sampled")
     # Parquet has every column in every record.
     return Query(prompt, {k: v for k, v in record.items() if k != "prompt" and v is not None}, where)
-
-
-def _prompt(where: str, record: Mapping[str, Any]) -> Prompt | None:
-    """The prompt, or None when it is left to the conversations of the sides."""
-    value = record.get("prompt")
-    if value is None or isinstance(value, str):
-        return value
-    return tuple(_messages(where, "prompt", value))
-
-
-def _answers(
-    where: str, record: Mapping[str, Any], prompt: Prompt | None, fields: tuple[str, ...]
-) -> tuple[Prompt, tuple[str, ...]]:
-    """(the shared prompt, the answer texts) of plain or conversational fields."""
-    values = [_required(where, record, field) for field in fields]
-    if all(isinstance(value, str) for value in values):
-        if prompt is None:
-            raise _InvalidRecord(f"{where}: field 'prompt' is missing; allowed: text or a list of messages")
-        for field, value in zip(fields, values, strict=True):
-            if not value.strip():
-                raise _InvalidRecord(
-                    f"{where}: field {field!r} is empty; an answer needs at least one visible character"
-                )
-        return prompt, tuple(values)
-    found, answers = [], []
-    for field, value in zip(fields, values, strict=True):
-        before, answer = _split(where, field, _messages(where, field, value))
-        if not before:  # The answer alone: the conversation is in `prompt`.
-            if prompt is None:
-                raise _InvalidRecord(f"{where}: field 'prompt' is missing, and {field!r} holds the answer alone")
-            before = (Message("user", prompt),) if isinstance(prompt, str) else prompt
-        elif isinstance(prompt, tuple) and before != prompt:
-            raise _InvalidRecord(f"{where}: field {field!r} does not begin with the messages of 'prompt'")
-        found.append(before)
-        answers.append(answer)
-    for field, before in zip(fields, found, strict=True):
-        if before != found[0]:
-            raise _InvalidRecord(f"{where}: fields {fields[0]!r} and {field!r} must share all messages but the last")
-    return found[0], tuple(answers)
-
-
-def _messages(where: str, field: str, value: Any) -> tuple[Message, ...]:
-    if isinstance(value, Mapping) and all(isinstance(item, list) for item in value.values()):
-        # TFDS gives a sequence of dicts as a dict of lists.
-        if len({len(item) for item in value.values()}) > 1:
-            raise _InvalidRecord(f"{where}: field {field!r} has message columns of different lengths")
-        value = [dict(zip(value, items, strict=True)) for items in zip(*value.values(), strict=True)]
-    if not isinstance(value, (list, tuple)) or not value:
-        raise _InvalidRecord(
-            f"{where}: field {field!r} must be text or a non-empty list of messages, got {_name(value)}"
-        )
-    messages = []
-    for i, message in enumerate(value):
-        if not isinstance(message, Mapping):
-            raise _InvalidRecord(
-                f"{where}: field '{field}[{i}]' must be an object with role and content, got {_name(message)}"
-            )
-        for key in ("role", "content"):
-            if not isinstance(message.get(key), str):
-                raise _InvalidRecord(f"{where}: field '{field}[{i}].{key}' must be text, got {_name(message.get(key))}")
-        messages.append(Message(message["role"], message["content"]))
-    return tuple(messages)
-
-
-def _split(where: str, field: str, messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], str]:
-    last = messages[-1]
-    if last.role != "assistant":
-        raise _InvalidRecord(
-            f"{where}: field {field!r} must end with a message of role 'assistant', got role {last.role!r}"
-        )
-    if not last.content.strip():
-        raise _InvalidRecord(
-            f"{where}: field {field!r} ends with an empty answer; it needs at least one visible character"
-        )
-    if field == "messages" and len(messages) == 1:
-        raise _InvalidRecord(f"{where}: field 'messages' has an answer but no message before it")
-    return messages[:-1], last.content
-
-
-def _required(where: str, record: Mapping[str, Any], field: str) -> Any:
-    value = record.get(field)
-    if value is None:
-        raise _InvalidRecord(
-            f"{where}: field {field!r} is missing; the record has: {', '.join(map(str, record)) or 'nothing'}"
-        )
-    return value
-
-
-def _number(where: str, field: str, value: Any, required: bool = False) -> float | None:
-    if value is None and not required:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise _InvalidRecord(f"{where}: field {field!r} must be a finite number, got {value!r}")
-    return float(value)
-
-
-def _weight(where: str, record: Mapping[str, Any]) -> float | None:
-    weight = _number(where, "weight", record.get("weight"))
-    if weight is not None and weight < 0:
-        raise _InvalidRecord(f"{where}: field 'weight' must not be negative, got {weight!r}")
-    return weight
-
-
-def _proportion(where: str, record: Mapping[str, Any]) -> float | None:
-    proportion = _number(where, "preference_proportion", record.get("preference_proportion"))
-    if proportion is not None and not 0 < proportion < 1:
-        raise _InvalidRecord(
-            f"{where}: field 'preference_proportion' must lie in (0, 1), got {proportion!r}; for a unanimous pair say "
-            "how sure that is, for example 0.999"
-        )
-    return proportion
-
-
-def _name(value: Any) -> str:
-    """A JSON reader's word for a value's type."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, (list, tuple)) and not value:
-        return "an empty list"
-    return {str: "text", bool: "true/false", int: "a number", float: "a number", list: "a list", tuple: "a list",
-            dict: "an object"}.get(type(value), type(value).__name__)  # fmt: skip

@@ -17,6 +17,10 @@ A batch is a dict of numpy arrays; B rows, L columns, S completions ("sides") a 
 | `margins`      | f32 [B]        | if the data has them; likewise `annotator_ids` i32 [B], `weights` f32 [B] and      |
 |                |                | `preference_proportions` f32 [B]                                                   |
 | `desirable`    | bool [B]       | unpaired examples only, whether the completion is a wanted one                     |
+| `ties`         | bool [B]       | pairs, if the data has it; likewise `rewards` f32 [B] of ratings and `correct`     |
+|                |                | bool [B] of steps                                                                  |
+| `ratings`      | f32 [B, K]     | of ratings, 0 where one is missing; `rated` bool [B, K] says where                 |
+| `step_labels`  | f32 [B, S, T]  | of steps, at the last token of each step's separator; `step_mask` bool [B, S, T]   |
 
 Who may attend to whom follows from `segment_ids`: see `alignment.segments`.
 
@@ -25,7 +29,8 @@ is the token of column P + s * T + t. Packed rows: whole examples one after anot
 and T = L; target t is the token of column t.
 
 The sides of a row, in order: the completion; or chosen, rejected; or the responses of a list, best first; or chosen,
-rejected, gold; or, for unpaired examples, the completion and one of another prompt (`with_mismatched`).
+rejected, gold; or chosen, rejected, samples; or, for unpaired examples, the completion and one of another prompt
+(`with_mismatched`).
 """
 
 import dataclasses
@@ -33,11 +38,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alignment.data.formats import Completion, DataError, Example, Message, Pair, Query, Ranking, Triple, Unpaired
+from alignment.data.formats import (
+    Completion,
+    DataError,
+    Example,
+    Message,
+    Pair,
+    Query,
+    Ranking,
+    Rated,
+    SampledPair,
+    Steps,
+    Triple,
+    Unpaired,
+)
 from alignment.data.tokenizers import Tokenizer
 from alignment.segments import BRANCHES
 
 Batch = dict[str, np.ndarray]
+SEPARATOR = "\n"  # after every reasoning step
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,6 +72,12 @@ class Tokenized:
     weight: float | None = None
     preference_proportion: float | None = None
     desirable: bool | None = None
+    tie: bool | None = None
+    reward: float | None = None
+    ratings: tuple[float | None, ...] | None = None
+    correct: bool | None = None
+    step_ends: tuple[int, ...] | None = None  # places in the completion, of `step_labels`
+    step_labels: tuple[float, ...] | None = None
     where: str = ""
 
 
@@ -134,7 +159,7 @@ def tokenize(
                 dropped += 1
                 continue
         shortened = [c[:completion_length] for c in completions]
-        if isinstance(example, (Pair, Triple)) and shortened[0] == shortened[1]:
+        if isinstance(example, (Pair, Triple, SampledPair)) and shortened[0] == shortened[1]:
             # Cut too short, or made equal by a template that trims: nothing could be learnt, and no one would notice.
             if too_long == "error":
                 raise DataError(f"{example.where}: 'chosen' and 'rejected' are the same tokens; they must differ")
@@ -146,17 +171,30 @@ def tokenize(
             keep = keep_first if prompt_length > keep_first else 0
             prompt = prompt[:keep] + prompt[len(prompt) - (prompt_length - keep) :]
         cut_completions += sum(len(c) > completion_length for c in completions)
+        of_steps = {}
+        if isinstance(example, Steps):
+            ends = _step_ends(example, tokenizer)
+            seen = [i for i, end in enumerate(ends) if end < completion_length]
+            of_steps = {
+                "step_ends": tuple(ends[i] for i in seen),
+                "step_labels": tuple(example.labels[i] for i in seen),
+            }
         kept.append(
             Tokenized(
                 id=number,
                 prompt=np.asarray(prompt, np.int32),
                 completions=tuple(np.asarray(c, np.int32) for c in shortened),
-                labels=getattr(example, "labels", None),
+                labels=None if of_steps else getattr(example, "labels", None),
                 margin=getattr(example, "margin", None),
                 annotator_id=getattr(example, "annotator_id", None),
                 weight=example.weight,
                 preference_proportion=getattr(example, "preference_proportion", None),
                 desirable=getattr(example, "desirable", None),
+                tie=getattr(example, "tie", None),
+                reward=getattr(example, "reward", None),
+                ratings=getattr(example, "ratings", None),
+                correct=getattr(example, "correct", None),
+                **of_steps,
                 where=example.where,
             )
         )
@@ -181,12 +219,18 @@ def encode_prompt(prompt: str | Sequence[Message], tokenizer: Tokenizer) -> list
 
 def _encode(example: Example, tokenizer: Tokenizer) -> tuple[list[int], list[list[int]], int]:
     """(prompt ids, ids of every completion, how many first prompt ids are a begin token)."""
+    if isinstance(example, Steps):
+        ids = [token for step in _encoded_steps(example, tokenizer) for token in step]
+        prompt = encode_prompt(example.prompt, tokenizer)
+        return prompt, [[*ids, tokenizer.eos_id]], int(prompt[:1] == [tokenizer.bos_id])
     texts = {
         Completion: lambda: (example.completion,),
         Pair: lambda: (example.chosen, example.rejected),
         Ranking: lambda: example.responses,
         Unpaired: lambda: (example.completion,),
         Triple: lambda: (example.chosen, example.rejected, example.gold),
+        Rated: lambda: (example.completion,),
+        SampledPair: lambda: (example.chosen, example.rejected, *example.samples),
     }[type(example)]()
     if not isinstance(example.prompt, str):
         opening = tokenizer.render_chat(example.prompt, add_generation_prompt=True)
@@ -194,6 +238,17 @@ def _encode(example: Example, tokenizer: Tokenizer) -> tuple[list[int], list[lis
     prompt = encode_prompt(example.prompt, tokenizer)
     completions = [_end_once(tokenizer.encode(text), tokenizer) for text in texts]
     return prompt, completions, int(prompt[:1] == [tokenizer.bos_id])
+
+
+def _encoded_steps(example: Steps, tokenizer: Tokenizer) -> list[list[int]]:
+    """Each step with the separator after it, encoded apart: in a joined text a tokenizer might merge the two."""
+    separator = tokenizer.encode(SEPARATOR)
+    return [[*tokenizer.encode(step), *separator] for step in example.steps]
+
+
+def _step_ends(example: Steps, tokenizer: Tokenizer) -> list[int]:
+    """Place of the last token of each step's separator in the completion."""
+    return (np.cumsum([len(step) for step in _encoded_steps(example, tokenizer)]) - 1).tolist()
 
 
 def _rendered_answer(example: Example, tokenizer: Tokenizer, opening: str, answer: str) -> str:
@@ -233,17 +288,18 @@ def _check_uniform(examples: Sequence[Example]) -> None:
                 f"{example.where}: a {type(example).__name__} among examples that began with a {type(first).__name__} "
                 f"({first.where}); one data set holds one type"
             )
-        for field in ("margin", "annotator_id", "weight", "preference_proportion"):
+        for field in ("margin", "annotator_id", "weight", "preference_proportion", "tie", "reward", "correct"):
             if (getattr(example, field, None) is None) != (getattr(first, field, None) is None):
                 lacks, has = (example, first) if getattr(example, field, None) is None else (first, example)
                 raise DataError(
                     f"{lacks.where}: field {field!r} is missing but {has.where} has it; give it to all or to none"
                 )
-        if isinstance(example, Ranking) and len(example.responses) != len(first.responses):
-            raise DataError(
-                f"{example.where}: field 'responses' has {len(example.responses)} entries but {first.where} has "
-                f"{len(first.responses)}; all lists of a data set must have the same number"
-            )
+        for field in ("responses", "samples", "ratings"):
+            if hasattr(first, field) and len(getattr(example, field)) != len(getattr(first, field)):
+                raise DataError(
+                    f"{example.where}: field {field!r} has {len(getattr(example, field))} entries but {first.where} "
+                    f"has {len(getattr(first, field))}; all lists of a data set must have the same number"
+                )
 
 
 # Collating -----------------------------------------------------------------------------------------------------------
@@ -302,6 +358,12 @@ def collate_trees(
             batch["mask"][b, s, :m] = True
             batch["last_index"][b, s] = start + m - 1
         batch["ids"][b] = example.id
+    if examples and examples[0].step_ends is not None:
+        batch["step_labels"] = np.zeros((rows, sides, completion_length), np.float32)
+        batch["step_mask"] = np.zeros((rows, sides, completion_length), bool)
+        for b, example in enumerate(examples):
+            batch["step_labels"][b, 0, list(example.step_ends)] = example.step_labels
+            batch["step_mask"][b, 0, list(example.step_ends)] = True
     return batch | _optional(examples)
 
 
@@ -318,6 +380,8 @@ def pack(examples: Sequence[Tokenized], length: int) -> list[tuple[Tokenized, ..
             raise ValueError(
                 f"{example.where}: packing takes one completion an example, got {len(example.completions)}"
             )
+        if example.step_ends is not None or example.ratings is not None:
+            raise ValueError(f"{example.where}: packed rows have no place for ratings or steps; use the tree layout")
         if example.weight is not None:
             raise ValueError(
                 f"{example.where}: packed rows have no place for a weight per example; use the tree layout"
@@ -376,7 +440,7 @@ def pad_batch(batch: Batch, size: int) -> Batch:
 def blank_rows(batch: Batch, blank: np.ndarray) -> Batch:
     """The batch with the rows of `blank` (bool [B]) counting for nothing, as `pad_batch` says."""
     batch = {key: value.copy() for key, value in batch.items()}
-    for key in ("targets", "predict_from", "mask", "valid", "weights"):
+    for key in ("targets", "predict_from", "mask", "valid", "weights", "rated", "step_mask"):
         if key in batch:
             batch[key][blank] = 0
     batch["ids"][blank] = -1
@@ -431,9 +495,14 @@ def _optional(examples: Sequence[Tokenized]) -> Batch:
     keys = (("labels", "labels", np.float32), ("margins", "margin", np.float32),
             ("annotator_ids", "annotator_id", np.int32), ("weights", "weight", np.float32),
             ("preference_proportions", "preference_proportion", np.float32),
-            ("desirable", "desirable", bool))  # fmt: skip
-    return {
+            ("desirable", "desirable", bool), ("ties", "tie", bool), ("correct", "correct", bool),
+            ("rewards", "reward", np.float32))  # fmt: skip
+    found = {
         key: np.asarray([getattr(e, field) for e in examples], dtype)
         for key, field, dtype in keys
         if examples and getattr(examples[0], field) is not None
     }
+    if examples and examples[0].ratings is not None:
+        found["rated"] = np.asarray([[r is not None for r in e.ratings] for e in examples], bool)
+        found["ratings"] = np.asarray([[r or 0.0 for r in e.ratings] for e in examples], np.float32)
+    return found

@@ -89,3 +89,196 @@ def bt_reward_margin_loss(
     checks.number("center_coef", center_coef, 0.0, closed="left")
     gaps = (chosen_rewards - rejected_rewards - margins) / temperature
     return links.logistic(gaps, label_smoothing) + center_coef * jnp.square(chosen_rewards + rejected_rewards)
+
+
+def _gap(chosen_rewards: Array, rejected_rewards: Array) -> Array:
+    chosen_rewards, rejected_rewards = checks.floats(chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards)
+    return chosen_rewards - rejected_rewards
+
+
+def focal_reward_loss(chosen_rewards: Array, rejected_rewards: Array, *, gamma: float = 2.0) -> Array:
+    """Bradley-Terry that loses interest in pairs it already ranks right.
+
+        p = s(r_w - r_l),  loss = -(1 - 2 max(0, p - 1/2))^gamma * log p
+
+    The factor is 1 wherever p <= 1/2, so misordered pairs cost exactly what they cost in `bt_reward_loss`; it falls to
+    0 as p goes to 1. (FocalPO, in `alignment.losses.focal_po`, does the opposite.)
+
+    Args:
+      chosen_rewards, rejected_rewards: r_w and r_l. Trained, through the factor too.
+      gamma: in [0, inf); 0 is Bradley-Terry.
+
+    Shapes: both `[...]`, usually `[B]`; result float32 `[...]`.
+
+    Raises:
+      AssertionError: shapes differ or rewards are not floating.
+      ValueError: static gamma out of range.
+
+    Paper: Cai et al., 2024 (InternLM2), arXiv 2403.17297; compared in Liu et al., 2024 (Skywork-Reward),
+    arXiv 2410.18451. No training code is published; the formula is the reports'.
+    """
+    gaps = _gap(chosen_rewards, rejected_rewards)
+    checks.number("gamma", gamma, 0.0, closed="left")
+    # The factor's base is min(1, 2 s(-d)); as a logarithm its power has a finite slope where it is 0.
+    log_base = jnp.minimum(0.0, jnp.log(2.0) + jax.nn.log_sigmoid(-gaps))
+    return jnp.exp(gamma * log_base) * links.logistic(gaps)
+
+
+def barrier_reward_loss(
+    chosen_rewards: Array, rejected_rewards: Array, *, gamma: float = 2.0, limit: float = 5.0, barrier: float = 0.02
+) -> Array:
+    """`focal_reward_loss` plus a logarithmic barrier that keeps both rewards within (-limit, limit).
+
+        loss = focal + barrier * (1/2) * sum over r in {r_w, r_l} of -(log(limit + r) + log(limit - r))
+
+    Within two ten-thousandths of the limit, and beyond it, the barrier goes on as its own tangent: the logarithm has no
+    value there, and clamping r, as is usual, would leave rewards that have escaped without any pull.
+
+    Args:
+      chosen_rewards, rejected_rewards: r_w and r_l. Trained.
+      gamma: of the focal factor, in [0, inf).
+      limit: in (0, inf).
+      barrier: weight k in [0, inf).
+
+    Shapes: both `[...]`, usually `[B]`; result float32 `[...]`.
+
+    Raises:
+      AssertionError: shapes differ or rewards are not floating.
+      ValueError: a static hyperparameter out of range.
+
+    Paper: Cai et al., 2024 (InternLM2), arXiv 2403.17297; Liu et al., 2024, arXiv 2410.18451. Reports split the barrier
+    over the two rewards differently; here each has half of it.
+    """
+    focal = focal_reward_loss(chosen_rewards, rejected_rewards, gamma=gamma)
+    checks.number("limit", limit, 0.0)
+    checks.number("barrier", barrier, 0.0, closed="left")
+    edge = 1 - 2e-4  # all in units of the limit, so that nothing cancels but in this constant
+    slope = 2 * edge / (1 - edge**2)
+
+    def wall(reward):
+        place = reward / limit
+        inside = jnp.clip(place, -edge, edge)
+        value = -(2 * jnp.log(jnp.asarray(limit, reward.dtype)) + jnp.log1p(inside) + jnp.log1p(-inside))
+        return value + slope * jnp.maximum(jnp.abs(place) - edge, 0.0)
+
+    chosen_rewards, rejected_rewards = checks.floats(chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards)
+    return focal + barrier * 0.5 * (wall(chosen_rewards) + wall(rejected_rewards))
+
+
+def hinge_reward_loss(chosen_rewards: Array, rejected_rewards: Array, *, target_gap: float = 1.0) -> Array:
+    """max(0, target_gap - (r_w - r_l)): nothing is learnt from a pair whose gap is wide enough.
+
+    Args:
+      chosen_rewards, rejected_rewards: r_w and r_l. Trained.
+      target_gap: in [0, inf).
+
+    Shapes: both `[...]`, usually `[B]`; result float32 `[...]`, in units of reward.
+
+    Raises:
+      AssertionError: shapes differ or rewards are not floating.
+      ValueError: static target_gap out of range.
+
+    Paper: compared in Liu et al., 2024 (Skywork-Reward), arXiv 2410.18451.
+    """
+    gaps = _gap(chosen_rewards, rejected_rewards)
+    checks.number("target_gap", target_gap, 0.0, closed="left")
+    return jnp.maximum(0.0, target_gap - gaps)
+
+
+def margin_mse_reward_loss(chosen_rewards: Array, rejected_rewards: Array, *, target_gap: float = 1.0) -> Array:
+    """((r_w - r_l) - target_gap)^2: the gap is regressed on a constant, and one that is too large costs as well.
+
+    Args:
+      chosen_rewards, rejected_rewards: r_w and r_l. Trained.
+      target_gap: in [0, inf).
+
+    Shapes: both `[...]`, usually `[B]`; result float32 `[...]`, in squared units of reward.
+
+    Raises:
+      AssertionError: shapes differ or rewards are not floating.
+      ValueError: static target_gap out of range.
+
+    Paper: compared in Liu et al., 2024 (Skywork-Reward), arXiv 2410.18451.
+    """
+    gaps = _gap(chosen_rewards, rejected_rewards)
+    checks.number("target_gap", target_gap, 0.0, closed="left")
+    return jnp.square(gaps - target_gap)
+
+
+def scaled_bt_reward_loss(chosen_rewards: Array, rejected_rewards: Array, margins: Array) -> Array:
+    """Bradley-Terry whose every pair counts as often as it is strong: -m * log s(r_w - r_l).
+
+    The strength scales the loss and so leaves its minimum where it is; in `bt_reward_margin_loss` it moves the gap that
+    is asked for.
+
+    Args:
+      chosen_rewards, rejected_rewards: r_w and r_l. Trained.
+      margins: m, the grade of the preference, 1 (slight) to 3 (strong) in the paper. Held fixed.
+
+    Shapes: all `[...]`, usually `[B]`; result float32 `[...]`.
+
+    Raises:
+      AssertionError: shapes differ or an array is not floating.
+
+    Paper: Wang et al., 2024 (HelpSteer2-Preference), arXiv 2410.01257.
+    """
+    chosen_rewards, rejected_rewards, margins = checks.floats(
+        chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards, margins=margins
+    )
+    return jax.lax.stop_gradient(margins) * links.logistic(chosen_rewards - rejected_rewards)
+
+
+def bt_with_ties(chosen_rewards: Array, rejected_rewards: Array, ties: Array, *, eta: float = 0.1) -> Array:
+    """Rao and Kupper's model of three outcomes, minus the log-probability of the one that was seen.
+
+        P(w) = s(d - eta),  P(l) = s(-d - eta),  P(tie) = (e^(2 eta) - 1) P(w) P(l),  d = r_w - r_l
+
+    A tie, in which the names "chosen" and "rejected" mean nothing, pulls the two rewards together.
+
+    Args:
+      chosen_rewards, rejected_rewards: r_w and r_l. Trained.
+      ties: bool, True where neither side was preferred.
+      eta: half the width of indifference, in units of reward, in [0, inf); at 0 ties are impossible and cost infinitely
+        much. It may be a traced array, and so be learnt: softplus keeps it positive.
+
+    Shapes: all `[...]`, usually `[B]`; result float32 `[...]`.
+
+    Raises:
+      AssertionError: shapes differ, rewards not floating or ties not bool.
+      ValueError: static eta out of range.
+
+    Paper: Rao and Kupper, 1967 (Journal of the American Statistical Association; standard practice in arena ratings).
+    The product form of P(tie) is used: 1 - P(w) - P(l) cancels where eta is small.
+    """
+    gaps = _gap(chosen_rewards, rejected_rewards)
+    checks.boolean(ties=ties)
+    checks.same_shape(chosen_rewards=gaps, ties=ties)
+    checks.number("eta", eta, 0.0, closed="left")
+    won, lost = jax.nn.log_sigmoid(gaps - eta), jax.nn.log_sigmoid(-gaps - eta)
+    width = 2 * eta + jnp.log(-jnp.expm1(-2 * jnp.asarray(eta, gaps.dtype)))  # log(e^(2 eta) - 1), without overflow
+    return -jnp.where(ties, width + won + lost, won)
+
+
+def bt_with_ties_davidson(chosen_rewards: Array, rejected_rewards: Array, ties: Array, *, nu: float = 0.2) -> Array:
+    """Davidson's model of three outcomes: P(w) : P(l) : P(tie) = e^(d/2) : e^(-d/2) : nu, with d = r_w - r_l.
+
+    Args:
+      chosen_rewards, rejected_rewards: r_w and r_l. Trained.
+      ties: bool, True where neither side was preferred.
+      nu: in [0, inf): equal rewards tie with probability nu / (2 + nu). It may be a traced array and so be learnt; the
+        default is this library's.
+
+    Shapes: all `[...]`, usually `[B]`; result float32 `[...]`.
+
+    Raises:
+      AssertionError: shapes differ, rewards not floating or ties not bool.
+      ValueError: static nu out of range.
+
+    Paper: Davidson, 1970 (Journal of the American Statistical Association; standard practice in arena ratings).
+    """
+    gaps = _gap(chosen_rewards, rejected_rewards)
+    checks.boolean(ties=ties)
+    checks.same_shape(chosen_rewards=gaps, ties=ties)
+    checks.number("nu", nu, 0.0, closed="left")
+    tie = jnp.broadcast_to(jnp.log(jnp.asarray(nu, gaps.dtype)), gaps.shape)
+    return jax.nn.logsumexp(jnp.stack([gaps / 2, -gaps / 2, tie]), axis=0) - jnp.where(ties, tie, gaps / 2)

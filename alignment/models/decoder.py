@@ -34,15 +34,14 @@ import jax
 import jax.numpy as jnp
 
 from alignment.models import rotary
+from alignment.models.attention import attend, attend_row
 from alignment.models.config import SLIDING, DecoderConfig
+from alignment.models.linear import matmul
 from alignment.models.quantized import dense
 from alignment.segments import BRANCHES
 
 Array = jax.Array
 Params = dict[str, Any]
-
-# Finite, so that a query with no visible key gets a uniform softmax instead of NaN.
-_MASKED_SCORE = -1e30
 
 _ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True)}
 
@@ -212,29 +211,13 @@ def _softcap(x: Array, cap: float | None) -> Array:
     return x if cap is None else cap * jnp.tanh(x / cap)
 
 
-def attend(config: DecoderConfig, q: Array, k: Array, v: Array, mask: Array) -> Array:
-    """Dense attention with a float32 softmax; query heads share keys by reshaping, so K and V are never repeated.
-
-    q [B, Q, H, d], k and v [B, S, K, d], mask bool [B, Q, S] -> [B, Q, H * d].
-    """
-    batch, columns, heads, size = q.shape
-    groups = k.shape[2]
-    q = q.reshape(batch, columns, groups, heads // groups, size)
-    scale = 1 / math.sqrt(config.query_pre_attn_scalar or size)
-    scores = jnp.einsum("bqngd,bsnd->bngqs", q, k, preferred_element_type=jnp.float32) * scale
-    scores = _softcap(scores, config.attn_softcap)
-    scores = jnp.where(mask[:, None, None], scores, _MASKED_SCORE)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("bngqs,bsnd->bqngd", weights, v).reshape(batch, columns, heads * size)
-
-
 def _project(layer: Params, name: str, x: Array) -> Array:
     """x W + bias; with adapters x (W + A B) + bias, and with magnitudes m that sum has columns of norm m (DoRA)."""
     weight = dense(layer[name])
-    y = x @ weight.astype(x.dtype)
+    y = matmul(x, weight.astype(x.dtype))
     if f"{name}_lora_a" in layer:
         down, up = layer[f"{name}_lora_a"], layer[f"{name}_lora_b"]
-        y = y + (x @ down.astype(x.dtype)) @ up.astype(x.dtype)
+        y = y + matmul(matmul(x, down.astype(x.dtype)), up.astype(x.dtype))
         if f"{name}_magnitude" in layer:
             whole = weight.astype(jnp.float32) + down.astype(jnp.float32) @ up.astype(jnp.float32)
             # The paper holds the norm fixed in the backward pass.
@@ -242,6 +225,10 @@ def _project(layer: Params, name: str, x: Array) -> Array:
             y = y * (layer[f"{name}_magnitude"].astype(jnp.float32) / norms).astype(x.dtype)
     bias = layer.get(f"{name}_bias")
     return y if bias is None else y + bias.astype(x.dtype)
+
+
+def _gated(activation: str, gate: Array, up: Array) -> Array:
+    return _ACTIVATIONS[activation](gate) * up
 
 
 def _layer(config, h, layer, rotation, mask, store=None):
@@ -255,16 +242,22 @@ def _layer(config, h, layer, rotation, mask, store=None):
         q, k = _norm(config, layer, "q_norm", q), _norm(config, layer, "k_norm", k)
     if rotation is not None:
         q, k = rotary.rotate(q, *rotation), rotary.rotate(k, *rotation)
-    if store is not None:
+    scale = 1 / math.sqrt(config.query_pre_attn_scalar or config.head_dim)
+    scores = {"scale": scale, "softcap": config.attn_softcap}
+    if store is None:
+        mixed = attend_row(q, k, v, mask, causal=config.causal, in_scan=config.scan_layers, **scores)
+    else:
         k, v = store(k, v)
-    x = _project(layer, "o", attend(config, q, k, v, mask))
+        mixed = attend(q, k, v, mask, **scores)
+    x = _project(layer, "o", mixed)
     h = h + (_norm(config, layer, "attention_post_norm", x) if config.post_norms else x)
     x = _norm(config, layer, "mlp_norm", h)
-    active = _ACTIVATIONS[config.activation]
     if config.gated_mlp:
-        x = active(_project(layer, "gate", x)) * _project(layer, "up", x)
+        # Kept for the backward pass are the two products, not the four arrays between them and the third.
+        gated = jax.checkpoint(_gated, static_argnums=0, prevent_cse=not config.scan_layers)
+        x = gated(config.activation, _project(layer, "gate", x), _project(layer, "up", x))
     else:
-        x = active(_project(layer, "up", x))
+        x = _ACTIVATIONS[config.activation](_project(layer, "up", x))
     x = _project(layer, "down", x)
     return h + (_norm(config, layer, "mlp_post_norm", x) if config.post_norms else x), (k, v)
 
@@ -284,6 +277,7 @@ def hidden(
     positions: Array,
     segment_ids: Array,
     cache: Cache | None = None,
+    rows: jax.sharding.NamedSharding | None = None,
 ) -> tuple[Array, Cache | None]:
     """Final hidden states (after the last norm), [B, Q, D] in `config.dtype`, and the cache with these columns added.
 
@@ -294,6 +288,8 @@ def hidden(
         follows columns and segments.
       cache: columns already seen; the new ones are written from `cache.length` on. None: the row is complete. Of a
         bidirectional model the columns of a cache do not see those that come later: a prompt may, a response may not.
+      rows: how activations lie on a mesh, by their first axis. Without it XLA may follow the parameters instead, which
+        are split along the width: then every device computes on all rows and exchanges activations, not weights.
 
     Raises:
       ValueError: shapes differ, or the columns do not fit the cache (as far as that is known while tracing; a traced
@@ -304,7 +300,8 @@ def hidden(
             f"tokens, positions and segment_ids must share one shape [B, Q], got {tokens.shape}, {positions.shape}, "
             f"{segment_ids.shape}"
         )
-    h = params["embedding"][tokens].astype(config.dtype)
+    # The table is cast before it is gathered: half the bytes travel in bfloat16.
+    h = _held(rows, _whole(rows, params["embedding"].astype(config.dtype))[tokens])
     if config.embedding_scale:
         h = h * jnp.asarray(math.sqrt(config.hidden_size), h.dtype)
     if config.learned_positions:
@@ -333,16 +330,17 @@ def hidden(
 
             here = _of_kind(rotations, mask, near, slides and slides[i])
             h, pair = _layer(config, h, layer, *here, store)
+            h = _held(rows, h)
             written.append(pair)
         cache = Cache(tuple(written), segments, places, start + tokens.shape[1])
     else:
         mask = _visible(config, segment_ids, columns, segment_ids, columns)
         near = _near(config, positions, positions)
 
-        def plain(h, layer, slide):
-            return _layer(config, h, layer, *_of_kind(rotations, mask, near, slide))[0]
+        def one_layer(h, layer, slide):
+            return _held(rows, _layer(config, h, layer, *_of_kind(rotations, mask, near, slide))[0])
 
-        block = _remat(config, plain, config.scan_layers)
+        block = _remat(config, one_layer, config.scan_layers)
         if config.scan_layers:
             flags = None if slides is None else jnp.array(slides)
             h, _ = jax.lax.scan(lambda h, xs: (block(h, *xs), None), h, (layers, flags))
@@ -382,15 +380,33 @@ def _of_kind(rotations: tuple, mask: Array, near: Array | None, slides: Any) -> 
     return rotation, mask & (near | jnp.logical_not(slides))
 
 
+def _whole(rows: jax.sharding.NamedSharding | None, table: Array) -> Array:
+    """`table` in full on every device: looked up where it lies, each row's tokens would have to go round instead."""
+    if rows is None:
+        return table
+    return jax.lax.with_sharding_constraint(table, jax.sharding.NamedSharding(rows.mesh, jax.sharding.PartitionSpec()))
+
+
+def _held(rows: jax.sharding.NamedSharding | None, h: Array) -> Array:
+    """`h` with its first axis split as `rows` says, if it divides (a sampler may run on any number of rows)."""
+    if rows is None:
+        return h
+    try:
+        rows.shard_shape(h.shape)
+    except ValueError:  # the rows do not divide
+        return h
+    return jax.lax.with_sharding_constraint(h, rows)
+
+
 def unstack_layers(params: Params) -> Params:
     """The same parameters with `layers` as a tuple of one dict per layer."""
     count = jax.tree.leaves(params["layers"])[0].shape[0]
     return params | {"layers": tuple(jax.tree.map(lambda a, i=i: a[i], params["layers"]) for i in range(count))}
 
 
-def head(config: DecoderConfig, params: Params) -> Array:
-    """The output matrix [V, D], in the dtype of the computation."""
-    return params["embedding" if config.tie_word_embeddings else "lm_head"].astype(config.dtype)
+def head(config: DecoderConfig, params: Params, rows: jax.sharding.NamedSharding | None = None) -> Array:
+    """The output matrix [V, D], in the dtype of the computation; with `rows`, whole on every device of the mesh."""
+    return _whole(rows, params["embedding" if config.tie_word_embeddings else "lm_head"].astype(config.dtype))
 
 
 def unembed(config: DecoderConfig, params: Params, h: Array) -> Array:
@@ -400,14 +416,14 @@ def unembed(config: DecoderConfig, params: Params, h: Array) -> Array:
     return _softcap(logits, config.logit_softcap)
 
 
-def build(config: DecoderConfig) -> Model:
-    """The model's functions, with `config` bound."""
+def build(config: DecoderConfig, rows: jax.sharding.NamedSharding | None = None) -> Model:
+    """The model's functions, with `config` bound, and how activations lie on a mesh (see `hidden`)."""
     return Model(
         config=config,
         init=lambda rng: init(config, rng),
         hidden=lambda params, tokens, positions, segment_ids, cache=None: hidden(
-            config, params, tokens, positions, segment_ids, cache
+            config, params, tokens, positions, segment_ids, cache, rows
         ),
         unembed=lambda params, h: unembed(config, params, h),
-        head=lambda params: head(config, params),
+        head=lambda params: head(config, params, rows),
     )

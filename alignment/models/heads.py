@@ -45,10 +45,23 @@ def token_scores(params: Params, h: Array) -> Array:
     return _apply(params, h)
 
 
-def _apply(params: Params, h: Array) -> Array:
+def weights(params: Params) -> Array:
+    """The heads' weight rows, f32 [n, D].
+
+    Raises:
+      ValueError: the parameters have no reward head.
+    """
+    return _head(params).T
+
+
+def _head(params: Params) -> Array:
     if "reward_head" not in params:
         raise ValueError("the parameters have no reward_head: set reward_heads >= 1 in the model's config")
-    return jnp.matmul(h.astype(jnp.float32), params["reward_head"].astype(jnp.float32), precision="highest")
+    return params["reward_head"].astype(jnp.float32)
+
+
+def _apply(params: Params, h: Array) -> Array:
+    return jnp.matmul(h.astype(jnp.float32), _head(params), precision="highest")
 
 
 def add_reward_heads(

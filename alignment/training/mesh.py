@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -29,6 +31,41 @@ RULES: Mapping[str, P] = {
 }
 
 
+def make_rules(changes: Mapping[str, Any]) -> dict[str, P]:
+    """`RULES` with a config's changes (`config.mesh.rules`): {"embedding": ("", "fsdp"), "reward_head": ("fsdp", "")}.
+
+    A rule says for every dimension of the parameter over which axis it is split: "" for none, "fsdp+tensor" for two;
+    () replicates it. A stacked parameter of the layers has the layers as its first dimension. ValueError for what is
+    no axis, for one axis used twice, and (in `check_rules`) for a parameter that the model does not have.
+    """
+    rules = dict(RULES)
+    for name, dimensions in changes.items():
+        here = f"config.mesh.rules.{name}"
+        if isinstance(dimensions, str) or not all(isinstance(d, str) for d in dimensions):
+            raise ValueError(f"{here}: must be a tuple of axis names, one per dimension, got {dimensions!r}")
+        split = [tuple(axis for axis in d.split("+") if axis) for d in dimensions]
+        used = [axis for axes in split for axis in axes]
+        if unknown := [axis for axis in used if axis not in AXES]:
+            raise ValueError(f"{here}: unknown axis {unknown[0]!r}; allowed: {', '.join(AXES)}, or '' for none")
+        if repeated := [axis for axis in AXES if used.count(axis) > 1]:
+            raise ValueError(f"{here}: the axis {repeated[0]!r} can split one dimension only, got {dimensions!r}")
+        rules[name] = P(*(axes[0] if len(axes) == 1 else axes or None for axes in split))
+    return rules
+
+
+def check_rules(changes: Mapping[str, Any], params: Any) -> None:
+    """ValueError for a rule of a config that no parameter follows, or that has not one entry per dimension."""
+    dimensions = {path[-1].key: len(x.shape) for path, x in jax.tree_util.tree_leaves_with_path(params)}
+    for name, rule in changes.items():
+        if name not in dimensions:
+            near = difflib.get_close_matches(name, dimensions, n=3, cutoff=0.5) or sorted(dimensions)
+            raise ValueError(f"config.mesh.rules.{name}: the model has no such parameter; nearest: {', '.join(near)}")
+        if len(rule) not in (0, dimensions[name]):
+            raise ValueError(
+                f"config.mesh.rules.{name}: has {len(rule)} entries for a parameter of {dimensions[name]} dimensions"
+            )
+
+
 def join_processes() -> None:
     """Joins the processes of a job, one per host, before jax is first used.
 
@@ -44,9 +81,12 @@ def join_processes() -> None:
 
 
 def make_mesh(shape: Mapping[str, int], devices: list | None = None) -> Mesh:
-    """A mesh from {"data": -1, "fsdp": 1, "tensor": 1}; one -1 takes the devices that are left."""
+    """A mesh from {"data": -1, "fsdp": 1, "tensor": 1}; one -1 takes the devices that are left.
+
+    `shape` may be the whole section of a config: its `rules` are for `make_rules`.
+    """
     devices = list(jax.devices()) if devices is None else devices
-    if unknown := set(shape) - set(AXES):
+    if unknown := set(shape) - {*AXES, "rules"}:
         raise ValueError(f"config.mesh.{sorted(unknown)[0]}: unknown axis; allowed: {', '.join(AXES)}")
     sizes = [int(shape.get(axis, 1)) for axis in AXES]
     if bad := [a for a, s in zip(AXES, sizes, strict=True) if s < 1 and s != -1]:
@@ -73,8 +113,16 @@ def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> None:
         )
 
 
+def _ways(mesh: Mesh, axes: str | tuple[str, ...] | None) -> int:
+    names = (axes,) if isinstance(axes, str) else axes or ()
+    return int(np.prod([mesh.shape[name] for name in names]))
+
+
 def parameter_sharding(mesh: Mesh, tree: Any, rules: Mapping[str, P] = RULES) -> Any:
-    """The sharding of every leaf of a tree of parameters, or of a state that holds some."""
+    """The sharding of every leaf of a tree of parameters, or of a state that holds some.
+
+    `mesh` may also be a `jax.sharding.AbstractMesh`, whose devices need not be there.
+    """
 
     def of(path, leaf):
         keys = [k.key for k in path if isinstance(k, jax.tree_util.DictKey)]
@@ -82,7 +130,7 @@ def parameter_sharding(mesh: Mesh, tree: Any, rules: Mapping[str, P] = RULES) ->
         if len(spec) > len(leaf.shape):
             return NamedSharding(mesh, P())
         # An axis that does not divide is kept whole: a vocabulary of 50,257 must not need a special mesh.
-        fitted = [a if a is None or leaf.shape[i] % mesh.shape[a] == 0 else None for i, a in enumerate(spec)]
+        fitted = [a if leaf.shape[i] % _ways(mesh, a) == 0 else None for i, a in enumerate(spec)]
         return NamedSharding(mesh, P(*fitted))
 
     return jax.tree_util.tree_map_with_path(of, tree)
@@ -94,6 +142,13 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
+
+
+def to_host(x: jax.Array) -> np.ndarray:
+    """The whole array on every host, wherever its parts lie; all processes have to ask for it."""
+    if x.is_fully_addressable or x.is_fully_replicated:
+        return np.asarray(x)
+    return multihost_utils.process_allgather(x, tiled=True)
 
 
 def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:

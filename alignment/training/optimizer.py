@@ -42,7 +42,8 @@ def make(config: Mapping[str, Any], steps: int) -> tuple[optax.GradientTransform
 
         return jax.tree_util.tree_map_with_path(of, params)
 
-    parts = []
+    frozen = [_frozen_but(tuple(config["only"]))] if config["only"] else []
+    parts = [*frozen]  # before the norm is taken
     if config["clip_norm"]:
         parts.append(optax.clip_by_global_norm(config["clip_norm"]))
     parts.append(
@@ -55,7 +56,28 @@ def make(config: Mapping[str, Any], steps: int) -> tuple[optax.GradientTransform
             mask=decayed,
         )
     )
-    return optax.chain(*parts), rate
+    return optax.chain(*parts, *frozen), rate  # decay moves what has no gradient
+
+
+def _frozen_but(names: tuple[str, ...]) -> optax.GradientTransformation:
+    """Sets to 0 the update of every parameter whose last name is not among `names`."""
+
+    def last(path) -> str:
+        return str(getattr(path[-1], "key", path[-1]))
+
+    def init(params):
+        there = {last(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+        if missing := sorted(set(names) - there):
+            raise ValueError(
+                f"config.optimizer.only: no parameter is called {missing[0]!r}; there are: {', '.join(sorted(there))}"
+            )
+        return optax.EmptyState()
+
+    def update(updates, state, params=None):
+        del params
+        return jax.tree_util.tree_map_with_path(lambda p, u: u if last(p) in names else u * 0, updates), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def with_value_model(

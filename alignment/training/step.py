@@ -29,19 +29,20 @@ def make_losses(
     terms: tuple[objective.Term, ...],
     metrics: tuple[objective.Term, ...],
     sides: tuple[str, ...],
-    *,
-    chunk_size: int | None = None,
-    temperature: float = 1.0,
-    draws: statistics.Draws | None = None,
+    **scoring: Any,
 ) -> Callable:
-    """`(params, frozen_params, method_state, batch) -> ({term: sum}, {metric: sum}, kept)`, unreduced by design."""
+    """`(params, frozen_params, method_state, batch) -> ({term: sum}, {metric: sum}, kept)`, unreduced by design.
+
+    `scoring` are the settings of `statistics.compute`.
+    """
     needs = statistics.needs_of(objective.names_of((*terms, *metrics)))
+    random = objective.draws((*terms, *metrics))
 
     def losses(params, frozen_params, method_state, batch):
         frozen = {whose: (frozen_models[whose], frozen_params[whose]) for whose in frozen_params}
-        computed = statistics.compute(
-            needs, model, params, frozen, batch, chunk_size=chunk_size, temperature=temperature, draws=draws
-        )
+        if random and "random_bits" not in batch:  # outside of training nothing new is drawn
+            batch = {**batch, "random_bits": batch["ids"]}
+        computed = statistics.compute(needs, model, params, frozen, batch, **scoring)
         sums, kept = objective.evaluate(terms, method_state, sides, computed, batch)
         logged, _ = objective.evaluate(metrics, {}, sides, computed, batch)
         return sums, logged, kept
@@ -106,8 +107,13 @@ def make_update(
     With `draws_from_rng` each row of the batch gets a number of its own, new at every step, to draw tokens from.
     """
 
+    random = objective.draws((*terms, *metrics))
+
     def step(state: TrainState, frozen_params, batch):
         frozen_params = with_reference(frozen_params, state)
+        if random:
+            bits = jax.random.bits(state.rng, batch["ids"].shape, jnp.uint32)
+            batch = {**batch, "random_bits": jax.lax.bitcast_convert_type(bits, jnp.int32)}
         if draws_from_rng:
             batch = {**batch, "seeds": jax.random.bits(state.rng, batch["ids"].shape[:1], jnp.uint32)}
         denominators = objective.weights(terms, sides, batch)

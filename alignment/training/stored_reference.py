@@ -94,5 +94,9 @@ def load_or_score(
 
 def join(batch: dict, tables: Mapping[str, Table]) -> dict:
     """The batch with what is stored of its examples, under the keys of `tables`; 0 for rows that only pad."""
-    nothing = np.zeros(batch["targets"].shape[1:], np.float32)
-    return batch | {key: np.stack([t.get(int(i), nothing) for i in batch["ids"]]) for key, t in tables.items()}
+
+    def column(table: Table) -> np.ndarray:
+        nothing = np.zeros_like(next(iter(table.values())))
+        return np.stack([table.get(int(i), nothing) for i in batch["ids"]])
+
+    return batch | {key: column(table) for key, table in tables.items()}

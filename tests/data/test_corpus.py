@@ -126,7 +126,7 @@ def test_gold_of_a_triple_is_another_and_mostly_better_answer_and_noise_swaps_th
 
 def test_streams_of_the_older_kinds_are_what_they_were():
     """Measured results stand in the configs: a new kind must not change the records of another."""
-    assert corpus.KINDS[:4] == ("completion", "chat", "pairs", "lists")
+    assert corpus.KINDS[:6] == ("completion", "chat", "pairs", "lists", "unpaired", "triples")
 
 
 def test_arguments_out_of_range_are_errors():
@@ -145,7 +145,38 @@ def test_arguments_out_of_range_are_errors():
 def test_written_files_read_back(tmp_path):
     paths = corpus.write(tmp_path, size=20, test_size=5, label_noise=0.5)
     for (kind, split), path in paths.items():
-        noise = 0.5 if split == "train" and kind not in ("completion", "chat") else 0.0
+        noise = 0.5 if split == "train" and kind not in corpus.UNLABELLED else 0.0
         records = corpus.generate(kind, 20 if split == "train" else 5, 0, noise, split)
         assert [json.loads(line) for line in path.read_text().splitlines()] == records
         assert formats.read(path, kind) == formats.from_records(records, kind)
+
+
+def test_ratings_say_what_the_gold_reward_adds_up():
+    for record in corpus.generate("ratings", 200, 0):
+        noun, adjectives, verbosity = record["ratings"]
+        if None not in record["ratings"]:
+            expected = noun + adjectives - corpus.LENGTH_PENALTY * 20 * verbosity
+            assert record["reward"] == pytest.approx(expected, abs=1e-5)
+            gold = corpus.gold_reward(record["prompt"], record["completion"])
+            assert gold == pytest.approx(record["reward"], abs=1e-5)
+
+
+def test_steps_are_the_demonstrations_parts_with_their_own_labels():
+    for record in corpus.generate("steps", 200, 0):
+        (named, *said), (right, *kind) = record["steps"], record["labels"]
+        assert right == float(named.split()[-1] == corpus._PROMPT_NOUN[record["prompt"]])
+        assert kind == [float(step.split()[-1] in corpus.POSITIVE) for step in said] and said
+
+
+def test_samples_are_better_than_the_pairs_beside_them():
+    records = corpus.generate("sampled_pairs", 200, 0)
+    mean = {
+        key: np.mean([corpus.gold_reward(r["prompt"], t) for r in records for t in np.atleast_1d(r[key]).tolist()])
+        for key in ("chosen", "samples")
+    }
+    assert mean["samples"] > mean["chosen"] + 0.5
+
+
+def test_a_tie_is_a_pair_that_differs_in_length_alone():
+    for record in corpus.generate("pairs", 300, 0, 0.5):
+        assert record["tie"] == (record["margin"] < corpus.TIE)

@@ -91,6 +91,23 @@ FAULTS |= {
         ("'gold'", "'chosen'", "share"),
     ),
 }
+RATED = {"prompt": "p", "completion": "a", "ratings": [None, 1.0]}
+STEPS = {"prompt": "p", "steps": ["one", "two"], "labels": [1, 0.5], "correct": True}
+SAMPLED = PAIR | {"samples": ["x", "y"]}
+FAULTS |= {
+    "tie_as_text": ("pairs", PAIR | {"tie": "false"}, ("'tie'", "true or false", "'false'")),
+    "ratings_missing": ("ratings", {"prompt": "p", "completion": "a"}, ("'ratings'", "missing")),
+    "ratings_of_nothing": ("ratings", RATED | {"ratings": []}, ("'ratings'", "empty")),
+    "rating_as_text": ("ratings", RATED | {"ratings": [1, "good"]}, ("'ratings[1]'", "finite number", "good")),
+    "rating_reward": ("ratings", RATED | {"reward": "x"}, ("'reward'", "finite number")),
+    "steps_as_text": ("steps", STEPS | {"steps": "one"}, ("'steps'", "list", "text")),
+    "step_empty": ("steps", STEPS | {"steps": ["one", " "]}, ("'steps[1]'", "visible character")),
+    "steps_and_labels": ("steps", STEPS | {"labels": [1]}, ("'labels'", "1 entries for 2 steps")),
+    "step_label_out_of_range": ("steps", STEPS | {"labels": [1, 2]}, ("'labels[1]'", "[0, 1]", "2")),
+    "steps_of_messages": ("steps", STEPS | {"prompt": [USER]}, ("'prompt'", "text")),
+    "one_sample": ("sampled_pairs", SAMPLED | {"samples": ["x"]}, ("'samples'", "two or more")),
+    "sample_empty": ("sampled_pairs", SAMPLED | {"samples": ["x", ""]}, ("'samples[1]'", "empty")),
+}
 QUERY = {"prompt": "17+25=", "answer": "42"}
 FAULTS |= {
     "query_without_prompt": ("prompts", {"answer": "42"}, ("'prompt'", "missing", "answer")),
@@ -108,6 +125,9 @@ FIRST = {
     "lists": LIST,
     "chat": {"messages": [USER, GOOD]},
     "unpaired": VERDICT,
+    "ratings": RATED,
+    "steps": STEPS,
+    "sampled_pairs": SAMPLED,
     "triples": TRIPLE,
     "prompts": QUERY,
 }
@@ -154,7 +174,7 @@ def test_empty_file_unknown_type_and_missing_file_are_errors(tmp_path):
         formats.read(tmp_path / "none.jsonl", "pairs")
     with pytest.raises(DataError, match="no file matches"):
         formats.read(tmp_path / "none*.jsonl", "pairs")
-    with pytest.raises(ValueError, match="completion, chat, pairs, lists, unpaired, triples, prompts"):
+    with pytest.raises(ValueError, match="triples, ratings, steps, sampled_pairs, prompts"):
         formats.read(tmp_path / "none.jsonl", "dpo")
 
 
@@ -246,6 +266,9 @@ def test_parquet_gives_the_examples_of_jsonl(tmp_path, kind):
         "lists": [LIST | {"weight": 1.0}, LIST],
         "unpaired": [VERDICT | {"label": False, "weight": 1.0}, VERDICT],
         "triples": [TRIPLE | {"gold": "ä", "weight": 1.0}, TRIPLE],
+        "ratings": [RATED | {"ratings": [0.5, None], "weight": 1.0}, RATED],
+        "steps": [STEPS | {"correct": False, "weight": 1.0}, STEPS],
+        "sampled_pairs": [SAMPLED | {"weight": 1.0}, SAMPLED],
         "prompts": [QUERY | {"numbers": [3, 4], "target": 7}, {"prompt": "ä", "target": 8}],
     }[kind]
     parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "data.parquet")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignment.data import rows
+from alignment.data import formats, rows
 from alignment.data.formats import Completion, DataError, Pair, Query, Ranking, Triple, Unpaired
 from alignment.data.rows import Tokenized
 from alignment.data.tokenizers import ByteTokenizer
@@ -272,3 +272,46 @@ def test_prompt_sets_have_nothing_to_tokenise_as_rows():
     queries = [Query("17+25=", {"answer": "42"}, where="sums:1")]
     with pytest.raises(DataError, match=r"sums:1.*'prompts' has no completion"):
         rows.tokenize(queries, ByteTokenizer(), prompt_length=8, completion_length=8)
+
+
+def test_labels_of_steps_stand_at_the_last_token_of_each_separator():
+    records = [{"prompt": "p", "steps": ["ab", "c"], "labels": [1, 0.25], "correct": True}]
+    examples, _ = rows.tokenize(
+        formats.from_records(records, "steps"), ByteTokenizer(), prompt_length=4, completion_length=8
+    )
+    batch = rows.collate_trees(examples, 4, 8, 1)
+    ids = batch["targets"][0, 0]
+    newline = ByteTokenizer().encode(rows.SEPARATOR)[-1]
+    np.testing.assert_array_equal(np.flatnonzero(batch["step_mask"][0, 0]), np.flatnonzero(ids == newline))
+    np.testing.assert_array_equal(batch["step_labels"][0, 0][batch["step_mask"][0, 0]], [1, 0.25])
+    assert batch["correct"].tolist() == [True] and "labels" not in batch
+    padded = rows.pad_batch(batch, 2)
+    assert not padded["step_mask"][1].any()
+
+
+def test_a_step_that_is_cut_off_loses_its_label_and_is_counted():
+    records = [{"prompt": "p", "steps": ["ab", "c"], "labels": [1, 0]}]
+    examples, report = rows.tokenize(
+        formats.from_records(records, "steps"), ByteTokenizer(), prompt_length=4, completion_length=4,
+        too_long="truncate",
+    )  # fmt: skip
+    assert examples[0].step_ends == (2,) and examples[0].step_labels == (1.0,)
+    assert report.truncated_completions == 1
+
+
+def test_missing_ratings_are_zero_and_said_to_be_missing():
+    records = [{"prompt": "p", "completion": "a", "ratings": [None, 0.5], "reward": 2.0}]
+    examples, _ = rows.tokenize(
+        formats.from_records(records, "ratings"), ByteTokenizer(), prompt_length=4, completion_length=4
+    )
+    batch = rows.collate_trees(examples, 4, 4, 1)
+    assert batch["ratings"].tolist() == [[0.0, 0.5]] and batch["rated"].tolist() == [[False, True]]
+    assert batch["rewards"].tolist() == [2.0]
+    with pytest.raises(ValueError, match="no place for ratings or steps"):
+        rows.pack(examples, 16)
+
+
+def test_ratings_of_different_numbers_are_an_error():
+    records = [{"prompt": "p", "completion": "a", "ratings": [1.0] * n} for n in (2, 3)]
+    with pytest.raises(DataError, match=r"records:2.*'ratings' has 3 entries.*2"):
+        rows.tokenize(formats.from_records(records, "ratings"), ByteTokenizer(), prompt_length=4, completion_length=4)

@@ -53,8 +53,8 @@ def test_as_many_steps_as_tokens_sample_the_mean_over_orders(given):
     count = 40_000
     tokens = jnp.broadcast_to(jnp.array([0 if g is None else g for g in given]), (count, L))
     hidden = jnp.broadcast_to(jnp.array([g is None for g in given]), (count, L))
-    fill = jax.jit(lambda key: unmasking.fill_in_random_order(logits_of, tokens, hidden, MASK, key, steps=L))
-    got, expected = frequencies(fill(jax.random.key(0))), probabilities(given)
+    fill = jax.jit(lambda t, h, key: unmasking.fill_in_random_order(logits_of, t, h, MASK, key, steps=L))
+    got, expected = frequencies(fill(tokens, hidden, jax.random.key(0))), probabilities(given)
     assert abs(sum(expected.values()) - 1) < 1e-5 and set(got) <= set(expected)
     for y, p in expected.items():
         assert abs(got.get(y, 0.0) - p) < 5 * np.sqrt(p * (1 - p) / count) + 1e-9, (y, got.get(y), p)

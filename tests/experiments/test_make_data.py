@@ -182,3 +182,14 @@ def test_what_is_wrong_is_one_message(tmp_path, monkeypatch, arguments, words):
     assert message.startswith("error: ") and "\n" not in message
     assert all(w.replace("BAD", str(tmp_path / "BAD.jsonl")) in message for w in words), message
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_contexts_and_trees_make_pairs_that_can_be_read(tmp_path):
+    counts = make_data.run(["context_conditioned_bt", "--size=5", f"--output={tmp_path / 'contexts.jsonl'}"])
+    assert counts == {"pairs": 5, "records": 10}
+    examples = formats.read(tmp_path / "contexts.jsonl", "pairs")
+    assert [e.prompt.split("!")[0] for e in examples[:2]] == ["Praise", "Blame"]
+    assert (examples[0].chosen, examples[0].rejected) == (examples[1].rejected, examples[1].chosen)
+    counts = make_data.run(["tree_preference_data", "--pairs=4", f"--output={tmp_path / 'trees.jsonl'}"])
+    assert counts["drawn"] == 4 * len(corpus.prompts()) == counts["kept"] + counts["equal"]
+    assert len(formats.read(tmp_path / "trees.jsonl", "pairs")) == counts["kept"]

@@ -10,7 +10,7 @@ import time
 import pytest
 import tiny_runs
 
-from experiments import sweep
+from experiments import finetune, reinforce, sweep
 
 CONFIG = """
 import sys
@@ -152,6 +152,78 @@ def test_a_trial_that_failed_with_an_error_is_tried_again_by_the_next_call(tmp_p
     path.write_text(good)
     assert run(path, tmp_path / "work").returncode == 0
     assert values_of(tmp_path / "work")[1] == [(0.1, 0), (0.1, 1), (1.0, 0), (1.0, 1)]
+
+
+def rehearse(tmp_path, what, run):
+    """The whole sweep in this process, `run` in the place of training; (study, sweep)."""
+    spec, with_values = sweep.load(str(config_file(tmp_path, what)))
+    study = sweep.open_study(spec, f"sqlite:///{tmp_path / 'study.db'}", 60)
+    sweep.work(spec, with_values, tiny_runs.dpo(1), tmp_path / "work", study, 60, run)
+    (tmp_path / "work").mkdir(exist_ok=True)
+    return study, sweep.report(spec, study, tmp_path / "work")
+
+
+def test_several_goals_have_a_column_each_and_the_unbeaten_are_named(tmp_path):
+    def run(config, directory, on_evaluation):
+        beta = config.objective.dpo.beta
+        return {"evaluation": {"accuracy": beta, "loss": 1.0 if beta == 2.0 else beta}}
+
+    what = {"parameters": {"beta": [0.5, 1.0, 2.0]}, "maximize": ["accuracy"], "minimize": ["loss"]}
+    study, text = rehearse(tmp_path, what, run)
+    assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert text.startswith("| beta | accuracy | loss |")
+    assert "beta=0.5" in text and "beta=2.0" in text and "beta=1.0" not in text.partition("no other")[2]
+
+
+def test_a_trial_that_looks_worse_than_the_others_is_ended_and_named(tmp_path):
+    steps_run = []
+
+    def run(config, directory, on_evaluation):
+        beta = config.objective.dpo.beta
+        for step in (1, 2, 3):
+            steps_run.append((beta, step))
+            on_evaluation(step, {"loss": beta})
+        return {"evaluation": {"loss": beta}}
+
+    grid = [0.1 * k for k in range(1, 7)] + [9.0]  # pruning begins after five trials; trials run in this order
+    study, text = rehearse(tmp_path, {"parameters": {"beta": grid}, "minimize": ["loss"], "prune_on": "loss"}, run)
+    states = {t.params["beta"]: t.state.name for t in study.trials}
+    assert states[9.0] == "PRUNED" and states[0.1] == "COMPLETE"
+    assert (9.0, 1) in steps_run and (9.0, 3) not in steps_run
+    assert "pruned: {'beta': 9.0}" in text
+
+
+@pytest.mark.parametrize("storage", ["no-such-scheme://host/db", "sqlite:////no/such/directory/study.db"])
+def test_a_storage_that_cannot_be_opened_is_named(tmp_path, storage):
+    spec, _ = sweep.load(str(config_file(tmp_path)))
+    with pytest.raises(ValueError, match="--storage="):
+        sweep.open_study(spec, storage, 60)
+
+
+def test_an_online_config_is_swept_too(tmp_path, monkeypatch):
+    from configs import grpo
+
+    tiny_runs.one_device(monkeypatch)
+    config = tiny_runs.shrink_online(grpo.get_config(), 1)
+    config.rewards = {"letters": {"function": "tiny_runs:letters"}}
+    assert sweep.run_of(config) is reinforce.run and sweep.run_of(tiny_runs.dpo(1)) is finetune.run
+    spec = {"parameters": {"rate": [1e-3]}, "sampler": "grid", "maximize": ("reward",), "minimize": (),
+            "report": ("reward_after",), "repeat": "", "figure": {"line": "rate"}, "prune_on": "",
+            "curves": ("eval/reward", "train/zero_gradient_groups")}  # fmt: skip
+
+    def with_values(config, rate):
+        config.optimizer.learning_rate = rate
+        return config
+
+    study = sweep.open_study(spec, f"sqlite:///{tmp_path / 'study.db'}", 60)
+    sweep.work(spec, with_values, config, tmp_path, study, 60, sweep.run_of(config))
+    (row,) = sweep.finished_trials(study, ("reward", "reward_after"))
+    assert row["rate"] == 1e-3 and row["reward"] == row["reward_after"]
+    sweep.report(spec, study, tmp_path)
+    assert (tmp_path / "curves.png").stat().st_size > 5000 and not (tmp_path / "figure.png").exists()
+    with pytest.raises(ValueError, match="'eval/no_such', which no trial has logged"):
+        sweep.report({**spec, "curves": ("eval/no_such",)}, study, tmp_path)
+    assert len(list((tmp_path / "before").iterdir())) == 1, "the warm-up is kept where other trials find it"
 
 
 def test_another_grid_in_the_same_study_is_refused(tmp_path):
