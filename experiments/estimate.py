@@ -114,6 +114,8 @@ def table(found: costs.Costs, shape: Mapping[str, int], hardware: costs.Hardware
 
 def estimate(config: ConfigDict, hardware: costs.Hardware, model: str) -> tuple[str, list[tuple[str, str]]]:
     """(what is estimated, the table) per device of the hardware."""
+    if config.get("adapter", {}).get("rank"):
+        raise ValueError("config.adapter.rank: the estimate is of runs that train all parameters; set it to 0")
     described = model_config(config, model)
     shape = mesh_shape(config.mesh, hardware.devices)
     work, cache = work_of(config)

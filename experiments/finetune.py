@@ -34,7 +34,7 @@ import alignment.metrics
 import alignment.policy_gradients
 from alignment import objective, statistics
 from alignment.data import pipeline
-from alignment.models import decoder, hugging_face, lora, multi_head
+from alignment.models import decoder, lora, multi_head
 from alignment.training import (
     checkpoints,
     mesh,
@@ -48,7 +48,7 @@ from alignment.training import (
 )
 from alignment.training import logging as metrics_log
 from configs import common
-from experiments import diagnostics, from_config, gold_reward, reward_models
+from experiments import diagnostics, exporting, from_config, gold_reward, reward_models
 from experiments.from_config import say
 
 
@@ -237,8 +237,10 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         result_before = run_before(config, workdir)
         given = params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {before_directory(config, workdir)}")
-    adapter = from_config.make_adapter(config)
-    params = from_config.initial_params(model, given, config.seed, device_mesh, rules, from_config.stored_base(config))
+    if config.adapter.rank and "second_features" in needs.head:
+        raise ValueError("config.adapter.rank: a second view drops weights of the whole model, which adapters are not")
+    adapter, store = from_config.make_adapter(config), from_config.stored_base(config)
+    params = from_config.initial_params(model, given, config.seed, device_mesh, rules, store)
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": config.training.temperature}
     scoring |= {"view_dropout": config.training.view_dropout} if "second_features" in needs.head else {}
     reference = None
@@ -292,12 +294,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         )
         make_step = functools.partial(step.make_update, gradient)
     elif config.training.gradient == "meta_rm":
+        meta = {"meta_step": config.training.meta_step, "draws": draws, **scoring}
         gradient = of_trained(
             lambda model: meta_gradient.make_gradient(
-                model, frozen_models, terms, metrics, data.sides, columns,
-                meta_step=config.training.meta_step, draws=draws, **scoring,
+                model, frozen_models, terms, metrics, data.sides, columns, **meta
             )
-        )  # fmt: skip
+        )
         make_step = functools.partial(step.make_update, gradient)
     elif combined:
         gradient = objective_gradients.make_gradient(losses, terms, config.training.gradient, **config.gradient_weights)
@@ -481,39 +483,14 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             (stored_reference.join(b, tables["eval"]) for b in evaluation_batches), device_mesh, **scoring,
         )  # fmt: skip
     if not config.model.output_heads:
-        result |= export(config, workdir, model.config, adapter, adapter and base, train_state.params, data.tokenizer)
+        result |= exporting.write(
+            config, workdir, model.config, adapter, adapter and base, train_state.params, data.tokenizer
+        )
     if jax.process_index() == 0:
         metrics_log.draw_curves(metrics_log.read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png", name)
         store_result(config, workdir, result)
     report(result)
     return result
-
-
-def export(config: ConfigDict, workdir: Path, model_config, adapter, base, params, tokenizer) -> dict[str, str]:
-    """What other programs read, if the config asks for it: a directory that transformers loads, with the tokenizer's
-    files, and the adapters as PEFT writes them. Returns where they are."""
-    if not config.checkpoints.export_hugging_face:
-        return {}
-
-    def gathered(tree):
-        return multihost_utils.process_allgather(tree, tiled=True) if jax.process_count() > 1 else tree
-
-    written = {}
-    if adapter:
-        adapters, params = gathered(params), lora.merge(adapter, base, params)
-        written["adapter"] = str(workdir / "adapter")
-        if jax.process_index() == 0:
-            source = config.model.hugging_face
-            lora.save(workdir / "adapter", adapter, model_config, adapters, base_name=source, overwrite=True)
-    if not config.model.reward_heads:
-        params = gathered(params)
-        written["hugging_face"] = str(workdir / "hugging_face")
-        ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-        if jax.process_index() == 0:
-            directory = workdir / "hugging_face"
-            hugging_face.save(directory, model_config, params, extra_config=ids, overwrite=True)
-            tokenizer.copy_files(directory)
-    return written
 
 
 def report(result: Mapping[str, Any]) -> None:

@@ -261,7 +261,7 @@ def initial_params(
     given: Mapping | Path | None,
     seed: int,
     device_mesh,
-    rules: Mapping[str, Any] = mesh.RULES,
+    rules=mesh.RULES,
     store: Callable[[str, jax.Array], Any] | None = None,
 ) -> Any:
     """Parameters placed on the mesh: what a tree or a Hugging Face directory gives, and drawn from the seed the rest.

@@ -43,6 +43,7 @@ from configs import common, online
 from experiments import (
     curriculum,
     engines,
+    exporting,
     finetune,
     from_config,
     prompt_sets,
@@ -148,10 +149,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         finetune.run_before(config, workdir)
         given_params = finetune.params_before(config, workdir, model, device_mesh)
         say(f"{name}: starting from the parameters in {finetune.before_directory(config, workdir)}")
-    adapter = from_config.make_adapter(config)
-    params = from_config.initial_params(
-        model, given_params, config.seed, device_mesh, rules, from_config.stored_base(config)
-    )
+    adapter, store = from_config.make_adapter(config), from_config.stored_base(config)
+    params = from_config.initial_params(model, given_params, config.seed, device_mesh, rules, store)
     if (config.reference.update_every or config.reference.soup) and "reference" not in models:
         raise ValueError("config.reference: nothing of this run asks for a reference")
     frozen_params, frozen_models, moving = {}, {}, None
@@ -440,7 +439,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
     metrics_log.draw_curves(history, workdir / "curves.png", name)
     trained = heads.policy_params(train_state.params)
-    result |= finetune.export(config, workdir, model.config, adapter, adapter and base, trained, tokenizer)
+    result |= exporting.write(config, workdir, model.config, adapter, adapter and base, trained, tokenizer)
     finetune.store_result(config, workdir, result)
     if failures_so_far.failed:
         say(f"{name}: {failures_so_far}")

@@ -217,7 +217,7 @@ def _project(layer: Params, name: str, x: Array) -> Array:
     y = matmul(x, weight.astype(x.dtype))
     if f"{name}_lora_a" in layer:
         down, up = layer[f"{name}_lora_a"], layer[f"{name}_lora_b"]
-        y = y + (x @ down.astype(x.dtype)) @ up.astype(x.dtype)
+        y = y + matmul(matmul(x, down.astype(x.dtype)), up.astype(x.dtype))
         if f"{name}_magnitude" in layer:
             whole = weight.astype(jnp.float32) + down.astype(jnp.float32) @ up.astype(jnp.float32)
             # The paper holds the norm fixed in the backward pass.
@@ -242,7 +242,8 @@ def _layer(config, h, layer, rotation, mask, store=None):
         q, k = _norm(config, layer, "q_norm", q), _norm(config, layer, "k_norm", k)
     if rotation is not None:
         q, k = rotary.rotate(q, *rotation), rotary.rotate(k, *rotation)
-    scores = {"scale": 1 / math.sqrt(config.query_pre_attn_scalar or config.head_dim), "softcap": config.attn_softcap}
+    scale = 1 / math.sqrt(config.query_pre_attn_scalar or config.head_dim)
+    scores = {"scale": scale, "softcap": config.attn_softcap}
     if store is None:
         mixed = attend_row(q, k, v, mask, causal=config.causal, in_scan=config.scan_layers, **scores)
     else:
