@@ -13,7 +13,7 @@ A preference stands before the prompt as whole numbers, round(100 v); kernels re
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from alignment import multi_objective
 from alignment.data import rows
-from alignment.rewards.runner import RewardReport, RewardRunner, Rewards
+from alignment.rewards.runner import RewardReport, Rewards
 from alignment.training import figures, rollouts
 from experiments import prompt_sets, sampling
 
@@ -141,17 +141,17 @@ def functions(config: ConfigDict) -> tuple[list, list[float]]:
     return [*rewards, *judges], [*weights, *[0.0] * len(judges)]
 
 
-def _columns(config: ConfigDict) -> tuple[list[int], list[int]]:
-    """Where `by_function` has the objectives and the judges: functions, judges, then models (`reward_models`)."""
-    on_host = [name for name, entry in config.rewards.items() if "checkpoint" not in (entry or {})]
-    models = [name for name in config.rewards if name not in on_host]
-    order = [*on_host, *([None] * len(config.judges)), *models]
-    return [order.index(name) for name in config.rewards], [i for i, name in enumerate(order) if name is None]
+def _places(config: ConfigDict, names: Iterable[str], judges: bool = False) -> list[int]:
+    """Columns of `Rewards.by_function`: functions first, then judges, then reward models (`reward_models.rewarder`)."""
+    models = [name for name, entry in config.rewards.items() if entry and "checkpoint" in entry]
+    order = [(name, False) for name in config.rewards if name not in models]
+    order += [*((name, True) for name in config.judges), *((name, False) for name in models)]
+    return [order.index((name, judges)) for name in names]
 
 
 def by_objective(config: ConfigDict, got: Rewards) -> np.ndarray:
     """f32 [N, K], one column for each of `config.rewards`."""
-    return got.by_function[:, _columns(config)[0]]
+    return got.by_function[:, _places(config, config.rewards)]
 
 
 def verdicts(config: ConfigDict, got: Rewards) -> np.ndarray:
@@ -159,8 +159,8 @@ def verdicts(config: ConfigDict, got: Rewards) -> np.ndarray:
 
     ValueError if a judge gave anything but true or false.
     """
-    judges = _columns(config)[1]
-    values, failed = got.by_function[:, judges], got.failed_by_function[:, judges]
+    places = _places(config, config.judges, judges=True)
+    values, failed = got.by_function[:, places], got.failed_by_function[:, places]
     if (wrong := ~np.isin(values, (0.0, 1.0)) & ~failed).any():
         row, column = np.argwhere(wrong)[0]
         raise ValueError(
@@ -172,7 +172,7 @@ def verdicts(config: ConfigDict, got: Rewards) -> np.ndarray:
 
 def of_rollout(
     config: ConfigDict, read: Sequence[str], prompts: Sequence[prompt_sets.Prompt], got: Rewards,
-    preferences: np.ndarray | None, rewarder: RewardRunner, tasks: Sequence[str],
+    preferences: np.ndarray | None, rewarder: Callable[..., Rewards], tasks: Sequence[str],
 ) -> tuple[dict[str, np.ndarray], RewardReport]:  # fmt: skip
     """(columns of a rollout [rows, G, ...], report of the further calls)."""
     size = (len(prompts), len(got.rewards) // len(prompts))
@@ -207,7 +207,12 @@ def logged(config: ConfigDict, batch: Mapping[str, np.ndarray]) -> dict[str, flo
 
 
 def mean_rewards(
-    config: ConfigDict, model, params: Any, tokenizer, prompts: Sequence[prompt_sets.Prompt], rewarder: RewardRunner
+    config: ConfigDict,
+    model,
+    params: Any,
+    tokenizer,
+    prompts: Sequence[prompt_sets.Prompt],
+    rewarder: Callable[..., Rewards],
 ) -> np.ndarray:
     """Mean of each reward over samples of the prompts, f[K], at the temperature and with the samples of the config."""
     count, size = config.evaluation.samples, min(len(prompts), config.rollout.prompts)

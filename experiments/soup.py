@@ -72,12 +72,12 @@ def run(config: ConfigDict, runs: Sequence[str], workdir: Path, points: int = 5)
     finetune.check_writable(workdir)
     device_mesh = mesh.make_mesh(config.mesh)
     functions, reward_weights = several_rewards.functions(config)
+    models = reward_models.bind(config.rewards, device_mesh)
     tokenizer, mixed = mixtures(runs, points, device_mesh)
     _, held_out = prompt_sets.load(config, tokenizer)
     if not held_out:
         raise ValueError("config.data.eval_source: a soup is evaluated on held-out prompts, and there are none")
     (names, signs), lines = several_rewards.maximised(config), []
-    models = reward_models.bind(config.rewards, device_mesh)
     with reward_models.rewarder(functions, reward_weights, models, config.reward_runner) as rewarder:
         for weights, model, params in mixed:
             means = signs * several_rewards.mean_rewards(config, model, params, tokenizer, held_out, rewarder)
