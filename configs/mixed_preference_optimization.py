@@ -5,7 +5,7 @@ python -m experiments.make_data mixed_preference_optimization --gamma=1.5 --outp
 python -m experiments.finetune --config=configs/mixed_preference_optimization.py --workdir=runs/mpo \
     --config.data.source=runs/easy.jsonl
 
-Stage 2, PPO on the prompts of runs/difficult.jsonl from this policy and with it as the reference, is not there yet.
+Stage 2, PPO on runs/difficult.jsonl from this policy: configs/mixed_preference_optimization_stage2.py.
 Without `--config.data.source` all pairs of the corpus are trained on.
 
 Not measured yet.

@@ -2,7 +2,7 @@
 
 python -m experiments.finetune --config=configs/salsa.py --workdir=runs/salsa
 
-The paper trains by PPO, which this script does not do: this is the offline counterpart, with the same reference. The
+The paper trains by PPO, as configs/salsa_ppo.py does: this is the offline counterpart, with the same reference. The
 paper's two models are fine-tuned independently from the same weights. So that one command suffices, the two here follow
 each other (WORKDIR/before/before, and WORKDIR/before, which goes on from it and where DPO starts); others are given by
 `--config.reference.soup="('runs/other_sft',)"`.
