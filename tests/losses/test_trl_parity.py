@@ -79,6 +79,13 @@ def ours(pairing, data):
 # ------------------------------------------------------------------------------------------------------------ theirs
 
 
+def idle_model() -> "torch.nn.Module":
+    """What `trainer.model` is asked about; a real module, into which TRL looks for adapters where peft is installed."""
+    model = torch.nn.Module().eval()
+    model.is_gradient_checkpointing = False
+    return model
+
+
 def trainer(**settings):
     """What every trainer's loss method looks at besides its hyperparameters."""
     accelerator = types.SimpleNamespace(
@@ -86,7 +93,7 @@ def trainer(**settings):
     )
     return types.SimpleNamespace(
         **{
-            "model": types.SimpleNamespace(training=False, is_gradient_checkpointing=False),
+            "model": idle_model(),
             "accelerator": accelerator,
             "aux_loss_enabled": False,
             "label_smoothing": 0.0,

@@ -46,7 +46,7 @@ def trainer(forward, **settings):
     arguments = {name: settings.pop(name, value) for name, value in arguments.items()}
     return types.SimpleNamespace(
         **{
-            "model": types.SimpleNamespace(training=False),
+            "model": torch.nn.Module().eval(),
             "accelerator": accelerator(),
             "args": types.SimpleNamespace(**arguments),
             "aux_loss_enabled": False,
