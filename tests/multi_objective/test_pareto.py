@@ -70,7 +70,7 @@ def test_a_gain_is_the_difference_of_two_hypervolumes(objectives, seed):
         after = mo.hypervolume(both, there(both), reference)
         gain = mo.hypervolume_gain(points, there(points), new, reference)
     np.testing.assert_allclose(gain, after - before, atol=1e-12)
-    assert after >= before
+    assert after >= before - 1e-12  # float64 sums of many slices
 
 
 def test_a_tiny_gain_keeps_its_digits():
