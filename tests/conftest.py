@@ -3,6 +3,8 @@
 import os
 import tempfile
 
+import hypothesis
+
 _FAST = (
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
@@ -24,3 +26,10 @@ def _set_once() -> None:
 
 
 _set_once()
+
+# The same examples in every run, so that a change is judged by what it changed; ALIGNMENT_TEST_RANDOM=1 looks for new
+# ones. No deadline: the first example of a test compiles.
+hypothesis.settings.register_profile(
+    "alignment", derandomize=os.environ.get("ALIGNMENT_TEST_RANDOM") != "1", deadline=None
+)
+hypothesis.settings.load_profile("alignment")
