@@ -285,8 +285,10 @@ class _Worker:
                 raise ValueError(outcome[1] if outcome else "a reward worker did not start")
 
     def send(self, number: int, job: tuple[Any, ...]) -> None:
-        self.connection.send_bytes(ForkingPickler.dumps(job))
+        message = ForkingPickler.dumps(job)
+        # Before it is sent: an interrupt right after must find a worker that has something to do.
         self.job, self.deadline = number, time.monotonic() + self.time_limit
+        self.connection.send_bytes(message)
 
     def poll(self) -> Outcome | None:
         """Reads what the process has said; ends it if it is late or gone. The outcome belongs to the job it had."""
