@@ -431,7 +431,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     if evaluations:
         result["reward_before"], result["reward_after"] = evaluations[0]["reward"], evaluations[-1]["reward"]
     silent = [r["zero_gradient_groups"] for r in history if r["split"] == "train"]
-    result["zero_gradient_groups"] = float(np.mean(silent))  # of all iterations
+    if silent := [share for share in silent if share is not None]:  # None: an iteration without any valid group
+        result["zero_gradient_groups"] = float(np.mean(silent))
     result["rewards_failed"] = failures_so_far.failed
     if evaluations and len(config.rewards) > 1:
         result |= several_rewards.front(config, workdir)

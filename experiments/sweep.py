@@ -283,7 +283,7 @@ def draw_curves(rows: list[dict[str, Any]], sweep: Mapping[str, Any], workdir: P
         for row in rows:
             directory = directory_of(workdir, {p: row[p] for p in sweep["parameters"]})
             for entry in logging.read_metrics(directory / "metrics.jsonl"):
-                if entry["split"] == split and metric in entry:
+                if entry["split"] == split and entry.get(metric) is not None:
                     lines.setdefault(row.get(line), {}).setdefault(entry["step"], []).append(entry[metric])
         if not lines:
             raise ValueError(f"get_sweep() asks for the curve {panel!r}, which no trial has logged")
