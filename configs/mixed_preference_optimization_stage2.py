@@ -12,22 +12,8 @@ corpus' true reward stands for the reward model that the paper trains on the pai
 Not measured yet.
 """
 
-from configs import common, mixed_preference_optimization, online
+from configs import mixed_preference_optimization, online
 
 
 def get_config():
-    config = online.after_warm_up(
-        shaping={"kl_shaped_rewards": {"beta": 0.05}},
-        advantages={"gae_whitened": {}},
-        objective={
-            "ppo": {"weight": 1.0, "reduction": "token_mean"},
-            "ppo_value_loss": {"weight": 0.1, "reduction": "token_mean"},
-        },
-        metrics=online.PPO_METRICS,
-    )
-    config.model.reward_heads = 1  # the value head
-    config = common.starting_from(config, mixed_preference_optimization.get_config())
-    config.data.source = config.data.eval_source = "corpus"
-    config.data.completion_length = 48
-    config.rewards = {"gold": {"function": "alignment.data.corpus:reward"}}
-    return config
+    return online.ppo_on_corpus(mixed_preference_optimization.get_config())

@@ -8,24 +8,12 @@ reward stands for a reward model.
 Not measured yet.
 """
 
-from configs import online, salsa
+from configs import common, online, salsa
 
 
 def get_config():
-    config = online.after_warm_up(
-        shaping={"kl_shaped_rewards": {"beta": 0.05}},
-        advantages={"gae_whitened": {}},
-        objective={
-            "ppo": {"weight": 1.0, "reduction": "token_mean"},
-            "ppo_value_loss": {"weight": 0.1, "reduction": "token_mean"},
-        },
-        metrics=online.PPO_METRICS,
-    )
-    config.model.reward_heads = 1  # the value head
+    config = online.ppo_on_corpus(common.sft())
     config.before = salsa.get_config().before
     config.reference.soup = ("BEFORE/before",)
     config.reference.soup_weight = 0.5
-    config.data.source = config.data.eval_source = "corpus"
-    config.data.completion_length = 48
-    config.rewards = {"gold": {"function": "alignment.data.corpus:reward"}}
     return config
