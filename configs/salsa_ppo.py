@@ -14,6 +14,7 @@ from configs import common, online, salsa
 def get_config():
     config = online.ppo_on_corpus(common.sft())
     config.before = salsa.get_config().before
+    config.model.reward_heads, config.value.model = 0, "separate"  # so that all models of the soup are of one kind
     config.reference.soup = ("BEFORE/before",)
     config.reference.soup_weight = 0.5
     return config
