@@ -4,7 +4,7 @@
 
 Every method runs as its own config says: 128 completions an iteration (16 groups of 8, for SPO 128 prompts with one
 each), 60 iterations, the same learning rate and the same warm-up per seed. ReMax decodes 16 greedy completions more.
-Results: docs/online_methods.md. 24 trials take about 25 minutes on two idle cores.
+Not measured yet.
 """
 
 import importlib
