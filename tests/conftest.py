@@ -21,7 +21,8 @@ def _set_once() -> None:
         os.environ["XLA_FLAGS"] = " ".join(flags + [f for f in _FAST if f not in flags])
     cache = os.path.join(tempfile.gettempdir(), f"alignment-test-cache-{os.getuid()}")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    # Not every small program: jaxlib has crashed while writing one, in a process that had written thousands.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 

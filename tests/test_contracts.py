@@ -151,8 +151,11 @@ def test_gradient_agrees_with_finite_differences(row):
 def test_gradient_in_float32_is_that_in_float64_tens_of_nats_away(row):
     """Where a difference of large numbers, or a probability that rounds to 0 or 1, would show."""
     example, rng = row.example(), np.random.default_rng(4)
+    if "random_bits" in example:
+        pytest.skip("what is drawn from the same bits depends on the precision")
     for name, value in example.items():
-        if value.dtype.kind == "f" and name not in row.extremes and name != "labels":
+        in_nats = not name.endswith(("features", "head_rewards", "head_scores", "head_weights"))
+        if value.dtype.kind == "f" and name not in row.extremes and name != "labels" and in_nats:
             far = value + rng.uniform(-30.0, 30.0, value.shape)
             example[name] = np.abs(far) if "kls" in name else far
     example = {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in example.items()}

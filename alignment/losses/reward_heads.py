@@ -53,7 +53,8 @@ def bt_reward_heads_loss(
     checks.leading_shape(ids=ids, chosen_head_rewards=chosen)
     checks.number("share", share, 0.0, 1.0, closed="right")
     key = jax.random.key(seed)
-    draw = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), chosen.shape[-1:]))
+    # float32 whatever the precision of the run: which heads see a pair must not depend on it.
+    draw = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), chosen.shape[-1:], jnp.float32))
     seen = draw(ids.reshape(-1)).reshape(chosen.shape) < share
     return jnp.mean(jnp.where(seen, links.logistic(chosen - rejected), 0.0) / share, axis=-1)
 
