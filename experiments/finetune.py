@@ -56,14 +56,19 @@ class RunStopped(RuntimeError):
     """The run cannot go on; the message says why and where the details are."""
 
 
+def heads_before(config: ConfigDict) -> int:
+    """How many reward heads the earlier run hands on; a diffusion model has none and its config no such key."""
+    return config.get("before_heads", 0)
+
+
 def config_before(config: ConfigDict) -> ConfigDict:
     """The config this one starts from, whole. The model, the seed, the mesh and the tokenizer are this run's: both must
     agree, so they are said once."""
     before = ConfigDict(config.before.to_dict())
     before.seed, before.distributed = config.seed, config.distributed
     before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
-    before.model.reward_heads, before.model.output_heads = config.before_heads, 0
-    if "reward_head" in before.mesh.rules and not config.before_heads:  # which the earlier model does not have
+    before.model.reward_heads, before.model.output_heads = heads_before(config), 0
+    if "reward_head" in before.mesh.rules and not heads_before(config):  # which the earlier model does not have
         del before.mesh.rules["reward_head"]
     before.data.tokenizer = config.data.tokenizer
     return before
@@ -97,7 +102,7 @@ def before_directory(config: ConfigDict, workdir: Path) -> Path:
 
 def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
     """The parameters that the finished run `config.before` ended with, on this run's mesh."""
-    heads = config.before_heads
+    heads = heads_before(config)
     if heads > model.config.reward_heads:
         raise ValueError(
             f"config.before_heads: {heads} heads do not fit this model's {model.config.reward_heads} "
