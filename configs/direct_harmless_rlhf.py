@@ -5,9 +5,9 @@ python -m experiments.reinforce --config=configs/direct_harmless_rlhf.py --workd
 Not measured yet.
 """
 
-from configs import common, online
+from configs import common, ppo
 
 
 def get_config():
     # The base model: a language model of the corpus.
-    return online.ppo_on_corpus(common.sft())
+    return ppo.on_corpus(common.sft())

@@ -12,8 +12,8 @@ corpus' true reward stands for the reward model that the paper trains on the pai
 Not measured yet.
 """
 
-from configs import mixed_preference_optimization, online
+from configs import mixed_preference_optimization, ppo
 
 
 def get_config():
-    return online.ppo_on_corpus(mixed_preference_optimization.get_config())
+    return ppo.on_corpus(mixed_preference_optimization.get_config())

@@ -143,25 +143,6 @@ def two_objectives(shaping: dict, advantages: dict, objective: dict) -> ConfigDi
     return config
 
 
-def ppo_on_corpus(before: ConfigDict) -> ConfigDict:
-    """PPO with a value head on the corpus' true reward (for a reward model's), from the model that `before` trains."""
-    config = after_warm_up(
-        shaping={"kl_shaped_rewards": {"beta": 0.05}},
-        advantages={"gae_whitened": {}},
-        objective={
-            "ppo": {"weight": 1.0, "reduction": "token_mean"},
-            "ppo_value_loss": {"weight": 0.1, "reduction": "token_mean"},
-        },
-        metrics=PPO_METRICS,
-    )
-    config.model.reward_heads = 1  # the value head
-    config = common.starting_from(config, before)
-    config.data.source = config.data.eval_source = "corpus"
-    config.data.completion_length = 48
-    config.rewards = ConfigDict({"gold": {"function": "alignment.data.corpus:reward"}})
-    return config
-
-
 def on_task(config: ConfigDict, task: str) -> ConfigDict:
     """The same method on another generated task, its warm-up included."""
     config.data.source = config.before.data.source = f"task:{task}"

@@ -6,7 +6,9 @@ python -m experiments.reinforce --config=configs/ppo.py --workdir=runs/ppo
 --config.value.learning_rate its rate) in place of the head. Not measured yet.
 """
 
-from configs import online
+from ml_collections import ConfigDict
+
+from configs import common, online
 
 
 def get_config():
@@ -20,4 +22,13 @@ def get_config():
         metrics=online.PPO_METRICS,
     )
     config.model.reward_heads = 1  # the value head
+    return config
+
+
+def on_corpus(before: ConfigDict) -> ConfigDict:
+    """The same on the corpus' true reward (for a reward model's), from the model that the config `before` trains."""
+    config = common.starting_from(get_config(), before)
+    config.data.source = config.data.eval_source = "corpus"
+    config.data.completion_length = 48
+    config.rewards = ConfigDict({"gold": {"function": "alignment.data.corpus:reward"}})
     return config

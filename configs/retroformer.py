@@ -5,20 +5,10 @@ python -m experiments.reinforce --config=configs/retroformer.py --workdir=runs/r
 Not measured yet.
 """
 
-from configs import online
+from configs import online, ppo
 
 
 def get_config():
-    config = online.after_warm_up(
-        shaping={"kl_shaped_rewards": {"beta": 0.05}},
-        advantages={"gae_whitened": {}},
-        objective={
-            "ppo": {"weight": 1.0, "reduction": "token_mean"},
-            "ppo_value_loss": {"weight": 0.1, "reduction": "token_mean"},
-        },
-        metrics=online.PPO_METRICS,
-    )
-    config.model.reward_heads = 1  # the value head
-    config = online.on_task(config, "retrospection")
+    config = online.on_task(ppo.get_config(), "retrospection")
     config.rewards = {"improvement": {"function": "alignment.rewards.assisted_tasks:improvement"}}
     return config

@@ -5,23 +5,8 @@ python -m experiments.reinforce --config=configs/rlgf_aggrevated.py --workdir=ru
 Not measured yet.
 """
 
-from configs import online
+from configs.rlgf_ppo_plus_plus import with_guide
 
 
 def get_config():
-    on_trained = {"mask": "trained_mask"}
-    config = online.after_warm_up(
-        shaping={
-            "aggrevated_mask": {"gives": "trained_mask"},
-            "kl_shaped_rewards": {"beta": 0.05, "order": 1} | on_trained,
-        },
-        advantages={"gae_whitened": {"gamma": 0.99, "lam": 0.95} | on_trained},
-        objective={
-            "ppo": {"weight": 1.0, "reduction": "token_mean"} | on_trained,
-            "ppo_value_loss": {"weight": 0.1, "reduction": "token_mean"} | on_trained,
-        },
-    )
-    config.model.reward_heads = 1  # the value head
-    config.rollout.engine = "experiments.engines:aggrevated"  # the guide is the model of the warm-up
-    config.rollout.engine_settings = {"beta": 0.9}
-    return config
+    return with_guide("aggrevated", beta=0.9)

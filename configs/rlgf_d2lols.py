@@ -5,23 +5,8 @@ python -m experiments.reinforce --config=configs/rlgf_d2lols.py --workdir=runs/r
 Not measured yet.
 """
 
-from configs import online
+from configs.rlgf_ppo_plus_plus import with_guide
 
 
 def get_config():
-    on_trained = {"mask": "trained_mask"}
-    config = online.after_warm_up(
-        shaping={
-            "d2lols_mask": {"gives": "trained_mask", "tau": 20},
-            "kl_shaped_rewards": {"beta": 0.05, "order": 1} | on_trained,
-        },
-        advantages={"gae_whitened": {"gamma": 0.99, "lam": 0.95} | on_trained},
-        objective={
-            "ppo": {"weight": 1.0, "reduction": "token_mean"} | on_trained,
-            "ppo_value_loss": {"weight": 0.1, "reduction": "token_mean"} | on_trained,
-        },
-    )
-    config.model.reward_heads = 1  # the value head
-    config.rollout.engine = "experiments.engines:d2lols"  # the guide is the model of the warm-up
-    config.rollout.engine_settings = {"beta": 0.8, "policy_beta": 0.9, "tau": 20}
-    return config
+    return with_guide("d2lols", {"tau": 20}, beta=0.8, policy_beta=0.9, tau=20)

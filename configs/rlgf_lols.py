@@ -5,23 +5,8 @@ python -m experiments.reinforce --config=configs/rlgf_lols.py --workdir=runs/rlg
 Not measured yet.
 """
 
-from configs import online
+from configs.rlgf_ppo_plus_plus import with_guide
 
 
 def get_config():
-    on_trained = {"mask": "trained_mask"}
-    config = online.after_warm_up(
-        shaping={
-            "lols_mask": {"gives": "trained_mask", "tau": 0.8},
-            "kl_shaped_rewards": {"beta": 0.05, "order": 1} | on_trained,
-        },
-        advantages={"gae_whitened": {"gamma": 0.99, "lam": 0.95} | on_trained},
-        objective={
-            "ppo": {"weight": 1.0, "reduction": "token_mean"} | on_trained,
-            "ppo_value_loss": {"weight": 0.1, "reduction": "token_mean"} | on_trained,
-        },
-    )
-    config.model.reward_heads = 1  # the value head
-    config.rollout.engine = "experiments.engines:lols"  # the guide is the model of the warm-up
-    config.rollout.engine_settings = {"beta": 0.8, "policy_beta": 0.9, "tau": 0.8}
-    return config
+    return with_guide("lols", {"tau": 0.8}, beta=0.8, policy_beta=0.9, tau=0.8)

@@ -5,14 +5,21 @@ python -m experiments.reinforce --config=configs/rlgf_ppo_plus_plus.py --workdir
 Not measured yet.
 """
 
+from ml_collections import ConfigDict
+
 from configs import online
 
 
 def get_config():
+    return with_guide("ppo_plus_plus", beta=0.8)
+
+
+def with_guide(method: str, mask: dict | None = None, **engine_settings) -> ConfigDict:
+    """PPO on what the kernel METHOD_mask leaves to train; the guide is the model of the warm-up."""
     on_trained = {"mask": "trained_mask"}
     config = online.after_warm_up(
         shaping={
-            "ppo_plus_plus_mask": {"gives": "trained_mask"},
+            f"{method}_mask": {"gives": "trained_mask"} | (mask or {}),
             "kl_shaped_rewards": {"beta": 0.05, "order": 1} | on_trained,
         },
         advantages={"gae_whitened": {"gamma": 0.99, "lam": 0.95} | on_trained},
@@ -22,6 +29,6 @@ def get_config():
         },
     )
     config.model.reward_heads = 1  # the value head
-    config.rollout.engine = "experiments.engines:ppo_plus_plus"  # the guide is the model of the warm-up
-    config.rollout.engine_settings = {"beta": 0.8}
+    config.rollout.engine = f"experiments.engines:{method}"
+    config.rollout.engine_settings = engine_settings
     return config

@@ -8,11 +8,11 @@ reward stands for a reward model.
 Not measured yet.
 """
 
-from configs import common, online, salsa
+from configs import common, ppo, salsa
 
 
 def get_config():
-    config = online.ppo_on_corpus(common.sft())
+    config = ppo.on_corpus(common.sft())
     config.before = salsa.get_config().before
     config.model.reward_heads, config.value.model = 0, "separate"  # so that all models of the soup are of one kind
     config.reference.soup = ("BEFORE/before",)

@@ -2,9 +2,10 @@
 
 verl cannot be installed beside this project's tests, so what follows states in torch, in our own words, what
 github.com/volcengine/verl computes at commit b178a3cd (2026-01-29): verl/trainer/ppo/core_algos.py (losses, advantages,
-KL estimates) and verl/utils/torch_functional.py (masked moments). Torch differentiates it. Every function below was
+KL estimates) and verl/utils/torch_functional.py (masked moments). Torch differentiates it. What follows was
 once compared with those very files, loaded with stand-ins for what they import, on all kinds of `parity.draw`: the
-same in value and gradient. Only k3+ could not be: at that commit verl's function raises NotImplementedError for it.
+same in value and gradient. Three were not: PF-PPO and the entropy loss, which that comparison left out, and k3+, for
+which verl's function raises NotImplementedError at that commit.
 
 What both have stands in `SAME` and `ESTIMATES`; what is known to differ stands in `DIFFERENT` with its reason, and is
 held to differ. `test_no_formula_of_verl_is_forgotten` goes through the names that verl registers.
