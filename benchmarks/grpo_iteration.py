@@ -106,6 +106,7 @@ def trl(files: Path) -> None:
         lr_scheduler_type="constant", per_device_train_batch_size=_PROMPTS.value * _GROUP.value,
         num_generations=_GROUP.value, max_completion_length=_COMPLETION.value, loss_type="dapo", beta=0.0,
         temperature=1.0, seed=0, disable_dropout=True,
+        shuffle_dataset=False,  # shuffled, two groups of a batch may have the same prompt; the script's never do
     )  # fmt: skip
     model = transformers.AutoModelForCausalLM.from_pretrained(files / "model", dtype=torch.float32)
     trainer = trl.GRPOTrainer(
