@@ -30,8 +30,8 @@ from alignment.evaluation.mismatch import (
     selection_regret,
     turning_point,
 )
-from alignment.evaluation.reward_bench import reward_bench, reward_bench_2, reward_bench_ties
-from alignment.evaluation.steerability import miscalibration, orthogonality, steerability, steering_error
+from alignment.evaluation.reward_benchmarks import reward_bench, reward_bench_2, reward_bench_ties
+from alignment.evaluation.steering import miscalibration, orthogonality, steerability, steering_error
 from alignment.evaluation.win_rates import (
     outcome_of_verdict,
     outcomes_of_scores,

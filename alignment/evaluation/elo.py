@@ -221,7 +221,10 @@ def _newton(first, second, outcomes, weights, features, models: int, home: int) 
             step = step / 2
         beta, value = beta + step, found
         if np.abs(step).max(initial=0.0) < 1e-8:
-            theta = np.zeros(len(free))
-            theta[free] = beta
-            return theta[:models]
-    return np.full(models, np.nan)  # only a feature can separate wins from losses within a circle
+            break
+    # Only a feature can separate wins from losses within a circle, and then its coefficient grows until all are sure.
+    if features.shape[1] and np.abs(design @ beta).max(initial=0.0) > 30:
+        return np.full(models, np.nan)
+    theta = np.zeros(len(free))
+    theta[free] = beta
+    return theta[:models]

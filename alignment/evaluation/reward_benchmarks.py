@@ -1,4 +1,4 @@
-"""RewardBench: accuracies of a reward model by subset and section, best of four, and the ties score of its version 2."""
+"""RewardBench: accuracies of a reward model by subset and section; version 2: best of four and the ties score."""
 
 import difflib
 from collections.abc import Mapping, Sequence

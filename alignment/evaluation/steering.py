@@ -77,20 +77,16 @@ def steerability(source_attributes: Array, target_attributes: Array, output_attr
     Raises: ValueError if every probe is a null request; AssertionError for shapes that differ.
     Paper: Chang et al., 2025, arXiv 2505.23816.
     """
-    source, target, output = (
-        jnp.asarray(x, jnp.float32) for x in (source_attributes, target_attributes, output_attributes)
-    )
+    source = jnp.asarray(source_attributes, jnp.float32)
+    target, output = jnp.asarray(target_attributes, jnp.float32), jnp.asarray(output_attributes, jnp.float32)
     checks.same_shape(source_attributes=source, target_attributes=target, output_attributes=output)
     target = jnp.where(jnp.isnan(target), source, target)
     asked = np.asarray(jnp.any(target != source, axis=-1))
     if not asked.any():
         raise ValueError("target_attributes equal source_attributes in every probe: nothing was asked for")
-    means = [
-        float(np.asarray(values)[asked].mean())
-        for values in (
-            steering_error(target, output), miscalibration(source, target, output), orthogonality(source, target, output)
-        )
-    ]  # fmt: skip
+    probes = source, target, output
+    each = steering_error(target, output), miscalibration(*probes), orthogonality(*probes)
+    means = [float(np.asarray(values)[asked].mean()) for values in each]
     return Steerability(*means, int(asked.sum()), int((~asked).sum()))
 
 
