@@ -12,14 +12,14 @@ from alignment.rewards import overoptimization
 
 
 class BestOfNCurve(NamedTuple):
-    """For each n `[K]`: KL to the start in nats, and the mean over prompts of what the sample chosen by proxy scores
+    """Columns `[K]`: n, KL to the start in nats, and the mean over prompts of what the sample chosen by proxy scores
     under the proxy and under gold, the latter with its standard error over prompts."""
 
-    counts: np.ndarray
-    kls: np.ndarray
+    n: np.ndarray
+    kl: np.ndarray
     proxy: np.ndarray
     gold: np.ndarray
-    gold_standard_errors: np.ndarray
+    gold_standard_error: np.ndarray
 
 
 def best_of_n_weights(pool: int, count: int) -> np.ndarray:

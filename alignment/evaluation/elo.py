@@ -13,16 +13,16 @@ ANCHOR_RATING = 1000.0
 
 
 class Ratings(NamedTuple):
-    """Of each model, best first: rating, its interval, score = 100 P(beats the anchor), battles, and a status.
+    """Columns `[M]`, best first: model, rating, its interval, score = 100 P(beats the anchor), battles, status.
 
     status is "" or says why a rating is not finite: "never wins", "never loses", "never met the anchor".
     """
 
-    models: list[str]
-    ratings: np.ndarray
+    model: list[str]
+    rating: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    scores: np.ndarray
+    score: np.ndarray
     battles: np.ndarray
     status: list[str]
 

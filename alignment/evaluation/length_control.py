@@ -12,18 +12,18 @@ STRENGTHS = np.logspace(-4, 4, 10)  # of the data against the penalty (C), chose
 
 
 class LengthControlledWinRates(NamedTuple):
-    """Of each model `[M]`: the controlled and the raw win rate in [0, 1], the former's bootstrap interval and the
+    """Columns `[M]`: of each model the controlled and the raw win rate in [0, 1], the former's bootstrap interval and the
     standard error of its predictions over prompts, and the coefficients."""
 
-    models: list[str]
-    win_rates: np.ndarray
+    model: list[str]
+    win_rate: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    standard_errors: np.ndarray
-    raw_win_rates: np.ndarray
-    length_effects: np.ndarray  # phi: log-odds of an answer that is much longer
-    model_effects: np.ndarray  # theta
-    difficulty_effects: np.ndarray  # psi
+    standard_error: np.ndarray
+    raw_win_rate: np.ndarray
+    length_effect: np.ndarray  # phi: log-odds of an answer that is much longer
+    model_effect: np.ndarray  # theta
+    difficulty_effect: np.ndarray  # psi
 
 
 def length_controlled_win_rate(

@@ -28,10 +28,10 @@ class WinRate(NamedTuple):
 
 
 class WinRateMatrix(NamedTuple):
-    """models [M] and win_rates [M, M]: of the row's model against the column's; NaN where they never met."""
+    """model [M] and win_rate [M, M]: of the row's model against the column's; NaN where they never met."""
 
-    models: list[str]
-    win_rates: np.ndarray
+    model: list[str]
+    win_rate: np.ndarray
 
 
 def outcomes_of_scores(first: Sequence[float], second: Sequence[float], *, tie_within: float = 0.0) -> np.ndarray:

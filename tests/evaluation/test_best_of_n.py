@@ -34,13 +34,13 @@ def test_it_equals_brute_force_with_ties_too(n):
 
 def test_ends_of_the_curve():
     got = ev.best_of_n_curve(PROXY, GOLD)
-    np.testing.assert_array_equal(got.counts, [1, 2, 4, 6])
-    assert got.gold[0] == pytest.approx(GOLD.mean()) and got.kls[0] == 0
+    np.testing.assert_array_equal(got.n, [1, 2, 4, 6])
+    assert got.gold[0] == pytest.approx(GOLD.mean()) and got.kl[0] == 0
     assert got.gold[-1] == pytest.approx(np.mean([g[np.argmax(p)] for p, g in zip(PROXY, GOLD, strict=True)]))
-    np.testing.assert_allclose(got.kls, np.log([1, 2, 4, 6]) - np.array([0, 1 / 2, 3 / 4, 5 / 6]), rtol=1e-6)
+    np.testing.assert_allclose(got.kl, np.log([1, 2, 4, 6]) - np.array([0, 1 / 2, 3 / 4, 5 / 6]), rtol=1e-6)
     assert (np.diff(got.proxy) >= 0).all()
     first = GOLD.mean(axis=1)
-    assert got.gold_standard_errors[0] == pytest.approx(first.std(ddof=1) / np.sqrt(3))
+    assert got.gold_standard_error[0] == pytest.approx(first.std(ddof=1) / np.sqrt(3))
 
 
 def test_gold_that_is_the_proxy_has_the_same_curve():

@@ -13,14 +13,14 @@ def rate(battles, anchor="a", prompts=None, **hyper):
 
 
 def ratings(result):
-    return dict(zip(result.models, result.ratings, strict=True))
+    return dict(zip(result.model, result.rating, strict=True))
 
 
 def test_two_models_have_the_log_odds_of_their_win_rate():
     got = rate([("b", "a", 1)] * 3 + [("b", "a", 0)])
     assert ratings(got)["b"] == pytest.approx(1000 + 400 * np.log10(3)) and ratings(got)["a"] == 1000
-    scores = dict(zip(got.models, got.scores, strict=True))
-    assert scores == {"b": pytest.approx(75), "a": 50} and got.models == ["b", "a"]
+    scores = dict(zip(got.model, got.score, strict=True))
+    assert scores == {"b": pytest.approx(75), "a": 50} and got.model == ["b", "a"]
 
 
 def test_a_tie_is_half_a_win_and_weights_are_battles():
@@ -33,10 +33,10 @@ def test_a_tie_is_half_a_win_and_weights_are_battles():
 def test_models_that_only_play_the_anchor_keep_their_mean_outcome():
     battles = [(m, "a", o) for m, k in (("b", 7), ("c", 2)) for o in [1] * k + [0] * (10 - k)]
     got = rate(battles)
-    assert dict(zip(got.models, got.scores, strict=True)) == {
+    assert dict(zip(got.model, got.score, strict=True)) == {
         "b": pytest.approx(70), "c": pytest.approx(20), "a": 50,
     }  # fmt: skip
-    assert dict(zip(got.models, got.battles, strict=True)) == {"a": 20, "b": 10, "c": 10}
+    assert dict(zip(got.model, got.battles, strict=True)) == {"a": 20, "b": 10, "c": 10}
 
 
 def simulate(strengths, battles, seed):
@@ -70,7 +70,7 @@ def test_planted_ratings_are_recovered_and_lie_in_their_intervals():
     planted, inside, count = {"a": 0.0, "b": 1.0, "c": -0.8}, 0, 0
     for seed in range(20):
         got = rate(simulate(planted, 300, seed), rounds=60, seed=seed)
-        for name, low, high in zip(got.models, got.low, got.high, strict=True):
+        for name, low, high in zip(got.model, got.low, got.high, strict=True):
             if name != "a":
                 inside += low <= 1000 + 400 / np.log(10) * planted[name] <= high
                 count += 1
@@ -94,15 +94,15 @@ def test_a_model_that_never_wins_or_never_loses_has_an_infinite_rating_and_says_
     got = rate(battles, rounds=5)
     assert ratings(got)["b"] == 1000  # the others do not touch the fit among those with a finite rating
     assert ratings(got)["loser"] == -np.inf and ratings(got)["winner"] == np.inf
-    status = dict(zip(got.models, got.status, strict=True))
+    status = dict(zip(got.model, got.status, strict=True))
     assert status["loser"] == "never wins" and status["winner"] == "never loses" and status["a"] == ""
     assert status["far"] == status["farther"] == "never met the anchor" and np.isnan(ratings(got)["far"])
-    assert got.models[0] == "winner"
+    assert got.model[0] == "winner"
 
 
 def test_a_prior_makes_every_rating_finite():
     got = rate([("b", "a", 1)] * 4 + [("c", "d", 1)], prior=1.0, rounds=5)
-    assert np.isfinite(got.ratings).all() and not any(got.status)
+    assert np.isfinite(got.rating).all() and not any(got.status)
     assert ratings(got)["b"] == pytest.approx(1000 + 400 * np.log10(4.5 / 0.5))
 
 
@@ -116,7 +116,7 @@ def test_style_control_takes_back_what_length_gave():
     assert ratings(controlled)["b"] == pytest.approx(1000 + 400 / np.log(10) * 0.4, abs=20)
     equal = ev.length_controlled_elo(*arguments[:5], np.full(n, 9), np.full(n, 9), anchor="a", rounds=2)
     plain = ev.bradley_terry_elo(*arguments[:5], anchor="a", rounds=2)
-    np.testing.assert_allclose(equal.ratings, plain.ratings)
+    np.testing.assert_allclose(equal.rating, plain.rating)
     with pytest.raises(ValueError, match="no finite value"):
         ev.length_controlled_elo(["b"] * 4, ["a"] * 4, [1, 0, 1, 0], np.ones(4), range(4), [9, 1, 8, 2],
                                  [3, 3, 3, 3], anchor="a", rounds=2)  # fmt: skip

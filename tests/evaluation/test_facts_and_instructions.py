@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignment import evaluation as ev
-from alignment.evaluation import claims
-from alignment.rewards import instructions
+from alignment.rewards import claims, instructions
 
 SUPPORTED = [[True, False], [True] * 4, None, [False, False, False, True], []]
 

@@ -29,34 +29,34 @@ def test_planted_coefficients_are_recovered():
     outcomes, lengths, base, difficulty = data()
     got = control(outcomes, lengths, base, difficulty)
     # The penalty at its weakest (C = 1e4) shrinks by no more than this.
-    np.testing.assert_allclose([got.model_effects[0], got.difficulty_effects[0], got.length_effects[0]],
+    np.testing.assert_allclose([got.model_effect[0], got.difficulty_effect[0], got.length_effect[0]],
                                [0.6, -0.8, 1.2], atol=1e-3)  # fmt: skip
     want = np.mean(1 / (1 + np.exp(-(0.6 - 0.8 * difficulty))))
-    assert got.win_rates[0] == pytest.approx(want, abs=1e-4)
+    assert got.win_rate[0] == pytest.approx(want, abs=1e-4)
 
 
 def test_even_outcomes_are_a_half():
     _, lengths, base, difficulty = data()
-    assert control(np.full(N, 0.5), lengths, base, difficulty).win_rates[0] == 0.5
+    assert control(np.full(N, 0.5), lengths, base, difficulty).win_rate[0] == 0.5
 
 
 def test_without_an_effect_of_length_it_is_the_raw_win_rate():
     outcomes, lengths, base, difficulty = data(phi=0.0)
     got = control(outcomes, lengths, base, difficulty)
-    assert got.win_rates[0] == pytest.approx(got.raw_win_rates[0], abs=1e-3)
+    assert got.win_rate[0] == pytest.approx(got.raw_win_rate[0], abs=1e-3)
 
 
 def test_both_directions_sum_to_one():
     outcomes, lengths, base, difficulty = data()
     outcomes = (np.random.default_rng(1).random(N) < outcomes).astype(float)
     one, other = control(outcomes, lengths, base, difficulty), control(1 - outcomes, base, lengths, difficulty)
-    assert one.win_rates[0] + other.win_rates[0] == pytest.approx(1, abs=1e-6)
+    assert one.win_rate[0] + other.win_rate[0] == pytest.approx(1, abs=1e-6)
 
 
 def test_the_unit_of_length_does_not_matter():
     outcomes, lengths, base, difficulty = data()
     one, other = control(outcomes, lengths, base, difficulty), control(outcomes, lengths * 4.0, base * 4.0, difficulty)
-    assert one.win_rates[0] == pytest.approx(other.win_rates[0], abs=1e-9)
+    assert one.win_rate[0] == pytest.approx(other.win_rate[0], abs=1e-9)
 
 
 def test_verbosity_raises_the_raw_win_rate_only():
@@ -69,10 +69,10 @@ def test_verbosity_raises_the_raw_win_rate_only():
         for key, values in zip(columns, ([f"+{more}"] * N, outcomes, lengths, base), strict=True):
             columns[key].extend(values)
     got = control(columns["outcomes"], columns["lengths"], columns["base"], np.zeros(3 * N), models=columns["models"])
-    assert got.models == ["+0", "+150", "+300"]
-    assert got.raw_win_rates[2] - got.raw_win_rates[0] > 0.2
-    assert abs(got.win_rates[2] - got.win_rates[0]) < 0.06
-    np.testing.assert_array_equal(got.difficulty_effects, 0)  # a column of zeros leaves the term out
+    assert got.model == ["+0", "+150", "+300"]
+    assert got.raw_win_rate[2] - got.raw_win_rate[0] > 0.2
+    assert abs(got.win_rate[2] - got.win_rate[0]) < 0.06
+    np.testing.assert_array_equal(got.difficulty_effect, 0)  # a column of zeros leaves the term out
 
 
 def test_gamed_baselines_tell_length_from_quality_where_the_model_is_always_longer():
@@ -89,7 +89,7 @@ def test_gamed_baselines_tell_length_from_quality_where_the_model_is_always_long
     )  # fmt: skip
     names = ["m"] * N + ["longer"] * N + ["shorter"] * N
     helped = control(*all_columns, gamed=np.arange(3 * N) >= N, models=names, gamed_weight=10.0)
-    assert helped.models == ["m"] and helped.win_rates[0] < 0.4 < alone.win_rates[0]
+    assert helped.model == ["m"] and helped.win_rate[0] < 0.4 < alone.win_rate[0]
 
 
 def test_the_l1_fit_meets_its_conditions_of_optimality():
@@ -107,7 +107,7 @@ def test_the_l1_fit_meets_its_conditions_of_optimality():
 
 def test_separable_outcomes_stay_finite():
     got = control(np.ones(20), np.arange(20.0), np.arange(20.0)[::-1], np.zeros(20))
-    assert np.isfinite(got.win_rates).all() and got.win_rates[0] > 0.9
+    assert np.isfinite(got.win_rate).all() and got.win_rate[0] > 0.9
 
 
 @pytest.mark.parametrize(
