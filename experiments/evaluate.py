@@ -78,7 +78,7 @@ def bind(config: ConfigDict) -> list[Metric]:
             raise ValueError(f"{where}.{missing[0]}: required hyperparameter is not set")
         if unknown := [k for k in columns if k not in arguments]:
             raise ValueError(
-                f"{where}.columns.{unknown[0]}: {name} has no such argument; it has {', '.join(arguments)}"
+                f"{where}.columns.{unknown[0]}: {name} has no argument of that name; it has {', '.join(arguments)}"
             )
         fields = {argument: columns.get(argument, COLUMNS[argument].field) for argument in arguments}
         metrics.append(Metric(entry, functions[name], MappingProxyType(fields), settings))

@@ -1,28 +1,28 @@
 """What an evaluation may ask for: the names of its arguments, and the fields of records that they are read from.
 
-| argument                         | field                | what it is                                                    |
-|----------------------------------|----------------------|---------------------------------------------------------------|
-| `models`                         | model                | text; without it the name of the file                         |
-| `opponents`                      | opponent             | text: the model on the other side                             |
-| `prompts`                        | prompt               | text or messages; without it each record is its own           |
-| `outcomes`                       | outcome, or verdict  | 1 won, 1/2, 0; or what `win_rates.VERDICTS` lists (A>B ...)   |
-| `weights`                        | weight               | above 0; without it 1, and 3 for a verdict A>>B or B>>A       |
-| `lengths`, `baseline_lengths`    | length, baseline_... | at least 0; without it the characters of [baseline_]output    |
-| `difficulties`, `gamed`          | difficulty, gamed    | of `length_controlled_win_rate`; without them 0 and false     |
-| `subsets`                        | subset               | text: of RewardBench, or a domain                             |
-| `chosen_rewards`, `rejected_...` | chosen_reward, ...   | a number                                                      |
-| `scores`                         | scores               | numbers, those of right answers first                         |
-| `num_correct`                    | num_correct          | how many of the scores; without it 1                          |
-| `ids`                            | id                   | text                                                          |
-| `proxy_rewards`, `gold_rewards`  | the same             | numbers, as many in every record: a pool of samples           |
-| `confidences`, `correct`         | confidence, correct  | in [0, 1]; true or false                                      |
-| `similarities`, `labels`         | similarity, label    | in [0, 1]; true or false                                      |
-| `source_attributes`, `target_..` | the same             | numbers, as many in every record; of the target also null     |
-|  and `output_attributes`         |                      |                                                               |
-| `supported`                      | supported            | true or false per claim; null: abstained. Or config.claims    |
-| `followed`, `followed_loosely`   | the same             | true or false per instruction; or instruction_id_list, kwargs |
-| `proxies`, `golds`, `kls`        | proxy, gold, kl      | a number                                                      |
-| `runs`                           | run                  | text or number; without it each record is its own             |
+| argument                         | field                | what it is                                                 |
+|----------------------------------|----------------------|------------------------------------------------------------|
+| `models`                         | model                | text; without it the name of the file                      |
+| `opponents`                      | opponent             | text: the model on the other side                          |
+| `prompts`                        | prompt               | text or messages; without it each record is its own        |
+| `outcomes`                       | outcome, or verdict  | 1 won, 1/2, 0; or one of `win_rates.VERDICTS` (A>B ...)    |
+| `weights`                        | weight               | above 0; without it 1, and 3 for a verdict A>>B or B>>A    |
+| `lengths`, `baseline_lengths`    | length, baseline_... | at least 0; without it the characters of [baseline_]output |
+| `difficulties`, `gamed`          | difficulty, gamed    | of `length_controlled_win_rate`; without them 0 and false  |
+| `subsets`                        | subset               | text: of RewardBench, or a domain                          |
+| `chosen_rewards`, `rejected_...` | chosen_reward, ...   | a number                                                   |
+| `scores`                         | scores               | numbers, those of right answers first                      |
+| `num_correct`                    | num_correct          | how many of the scores; without it 1                       |
+| `ids`                            | id                   | text                                                       |
+| `proxy_rewards`, `gold_rewards`  | the same             | numbers, as many in every record: a pool of samples        |
+| `confidences`, `correct`         | confidence, correct  | in [0, 1]; true or false                                   |
+| `similarities`, `labels`         | similarity, label    | in [0, 1]; true or false                                   |
+| `source_attributes`, `target_..` | the same             | numbers, as many in every record; of the target also null  |
+|  and `output_attributes`         |                      |                                                            |
+| `supported`                      | supported            | true or false per claim; null: abstained. Or config.claims |
+| `followed`, `followed_loosely`   | the same             | true or false each; or instruction_id_list and kwargs      |
+| `proxies`, `golds`, `kls`        | proxy, gold, kl      | a number                                                   |
+| `runs`                           | run                  | text or number; without it each record is its own          |
 
 A field that has an "or" or a "without" may be missing, but then in every record.
 """

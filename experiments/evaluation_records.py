@@ -101,7 +101,7 @@ def add_functions(rows: Sequence[Row], config: ConfigDict) -> dict[str, RewardRe
             raise ValueError(f"config.functions.{name}: {where} already has a field of this name")
     cases = [(row.fields["prompt"], row.fields["output"], dict(row.fields)) for row in rows if config.functions]
     for name, entry in config.functions.items():
-        values, reports[name] = call(f"functions.{name}", entry["function"], cases, config)
+        values, reports[f"functions.{name}"] = call(f"functions.{name}", entry["function"], cases, config)
         for row, value in zip(rows, values, strict=True):
             row.fields[name] = value
     return reports
@@ -172,8 +172,8 @@ def comparisons(rows: Sequence[Row], config: ConfigDict) -> tuple[list[Row], dic
             continue
         if key[1:] not in baseline:
             raise DataError(
-                f"{row.where}: config.baseline: {config.baseline!r} has {seen[config.baseline, key[1]]} outputs for the "
-                f"prompt {key[1]!r:.80}, {key[0]!r} has more"
+                f"{row.where}: {config.baseline!r} (config.baseline) has {seen[config.baseline, key[1]]} outputs for "
+                f"the prompt {key[1]!r:.80}, {key[0]!r} has more"
             )
         theirs = {f"baseline_{k}": v for k, v in baseline[key[1:]].fields.items()}
         paired.append(Row(row.where, {**theirs, **row.fields, "opponent": config.baseline}))

@@ -12,8 +12,8 @@ STRENGTHS = np.logspace(-4, 4, 10)  # of the data against the penalty (C), chose
 
 
 class LengthControlledWinRates(NamedTuple):
-    """Columns `[M]`: of each model the controlled and the raw win rate in [0, 1], the former's bootstrap interval and the
-    standard error of its predictions over prompts, and the coefficients."""
+    """Columns `[M]`: of each model the controlled and the raw win rate in [0, 1], of the former the bootstrap interval
+    and the standard error of its predictions over prompts, and the coefficients."""
 
     model: list[str]
     win_rate: np.ndarray
