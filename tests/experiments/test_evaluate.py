@@ -153,7 +153,8 @@ def test_tables_pools_scores_and_attributes(tmp_path):
     """One file for each kind of input that a metric reads."""
     runs = [{"run": i // 2, "accuracy": 0.6 + 0.02 * i, "gold": i % 5, "kl": i, "proxy": i} for i in range(8)]
     pools = [{"scores": [2, 1, 0], "proxy_rewards": [1, 2, 3], "rm": [0, 1, 5], "subset": s} for s in "xy"]
-    ties = [{"id": "tied:1", "scores": [3, 2, 0], "num_correct": 2}, {"id": "ref:1", "scores": [1, 0], "num_correct": 1}]
+    ties = [{"id": "tied:1", "scores": [3, 2, 0], "num_correct": 2}]
+    ties += [{"id": "ref:1", "scores": [1, 0], "num_correct": 1}]
     probes = [{"source_attributes": [0, 0], "target_attributes": [1, None], "output_attributes": [0.5, 0]}]
     judged = [{"confidence": 0.9, "correct": True}, {"confidence": 0.8, "correct": 0}]
     cases = {
@@ -287,7 +288,8 @@ POOL = {"proxy_rewards": [1, 2], "gold_rewards": [1, 2]}
         ([{"output": "x", "instruction_id_list": ["no:such"], "kwargs": [{}]}], {"ifeval": {}}, {},
          "a.jsonl:1: fields 'instruction_id_list' and 'kwargs': instruction 'no:such'"),
         ([{"output": "x"}], {"ifeval": {}}, {}, "a.jsonl:1: field 'followed' is missing"),
-        (TWO[:3], {"brier_score": {"columns": {"confidences": "r", "correct": "r"}}}, {"functions": {"r": {"function": "nowhere:f"}}}, "functions.r: reward 'nowhere:f'"),
+        (TWO[:3], {"brier_score": {"columns": {"confidences": "r", "correct": "r"}}},
+         {"functions": {"r": {"function": "nowhere:f"}}}, "functions.r: reward 'nowhere:f'"),
         (TWO, {"win_rate": {}}, {"baseline": "base"}, "a.jsonl:1: field 'reward' must be a finite number"),
         (TWO[:7], {"win_rate": {}}, LENGTH, "a.jsonl:4: 'base' .config.baseline. has 0 outputs for"),
         (outputs("m", "abcd"), {"factscore": {}}, {"claims__split": f"{HERE}:split_at_semicolons",
