@@ -83,10 +83,10 @@ from alignment.games.targets import (
 )
 
 __all__ = [
-    "BanditRun",
     "CONTEXTUAL_GRID",
-    "ContextualRun",
     "GRID",
+    "BanditRun",
+    "ContextualRun",
     "RatingBandit",
     "RegretGrowth",
     "SelfPlay",

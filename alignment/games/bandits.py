@@ -1,8 +1,8 @@
-"""The bandits of EVOLvE, the optimal explorers that guide and teach a model on them, and runs of the ones on the others.
+"""The bandits of EVOLvE, the optimal explorers that guide and teach a model on them, and runs of these on those.
 
-A bandit is its means. An explorer of the multi-armed kind is a function (key, pulls, sums) -> arm, one of the contextual
-kind (key, context, precisions, targets) -> arm; a draw is a function (key, mean) -> reward. `functools.partial` sets
-their hyperparameters. A run is one `lax.scan`; `vmap` runs many bandits and seeds.
+A bandit is its means. An explorer of the multi-armed kind is a function (key, pulls, sums) -> arm, one of the
+contextual kind (key, context, precisions, targets) -> arm; a draw is a function (key, mean) -> reward.
+`functools.partial` sets their hyperparameters. A run is one `lax.scan`; `vmap` runs many bandits and seeds.
 """
 
 from collections.abc import Callable
@@ -355,8 +355,8 @@ def linucb_arm(key: Array, context: Array, precisions: Array, targets: Array, *,
       AssertionError: shapes do not agree or an array is not floating.
       ValueError: static alpha out of range.
 
-    Paper: Nie et al., 2024, arXiv 2410.06238 (EVOLvE). The official code compares the arms one after another and lets an
-    arm stay a candidate that is behind by more; the largest is followed.
+    Paper: Nie et al., 2024, arXiv 2410.06238 (EVOLvE). The official code compares the arms one after another and
+    lets an arm stay a candidate that is behind by more; the largest is followed.
     """
     exploitation, bonus = linucb_guide(context, precisions, targets, alpha=alpha)
     score = exploitation + bonus
@@ -415,7 +415,7 @@ def play_contextual_bandit(
     explorer: Callable[[Array, Array, Array, Array], Array] = linucb_arm,
     horizon: int = 200,
 ) -> ContextualRun:
-    """`horizon` rounds: a user at random, an arm by an explorer that sees the user's features, the user's reward for it.
+    """`horizon` rounds: a random user, an arm by an explorer that sees the user's features, the user's reward for it.
 
     Args:
       key: a PRNG key.

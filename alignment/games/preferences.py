@@ -1,8 +1,8 @@
 """The symmetric two-player game behind methods for general preferences: payoffs, best responses, duality gaps, Nash.
 
 A policy is a vector of log-probs over Y responses, and P[i, j] the probability that response i is preferred to j. All
-functions take leading axes (one game per prompt); what a paper averages over prompts is the mean of the result. A matrix
-whose values are known is checked, `P + P^T = 1`; under `jit` and `vmap` they are not known, and only shapes are checked.
+functions take leading axes (one game per prompt); what a paper averages over prompts is the mean of the result. A
+matrix whose values are known is checked, `P + P^T = 1`; under `jit` and `vmap` only its shape is.
 """
 
 import jax
@@ -75,7 +75,7 @@ def _game(preferences: Array, **logps: Array) -> list[Array]:
 
 
 def _kl(first: Array, second: Array) -> Array:
-    """KL of two vectors of log-probs; an outcome without mass in the first counts nothing, also where both have none."""
+    """KL of two vectors of log-probs; an outcome without mass in the first counts nothing, even if both have none."""
     has_mass = first > -jnp.inf
     ratios = jnp.where(has_mass, first, 0.0) - jnp.where(has_mass, second, 0.0)
     # Every term p log(p / q) - p + q is at least 0, which rounding of the plain sum is not.
@@ -101,7 +101,7 @@ def bradley_terry_preferences(rewards: Array) -> Array:
 
 
 def cyclic_preferences(size: int, *, strength: float = 1.0) -> Array:
-    """A tournament of odd size in which each response beats the next (size - 1) / 2 with probability (1 + strength) / 2.
+    """A tournament in which each response beats the next (size - 1) / 2 with probability (1 + strength) / 2.
 
     No reward explains it; the uniform policy is its Nash policy, of every regularisation towards the uniform one too.
 

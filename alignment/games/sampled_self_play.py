@@ -37,11 +37,11 @@ def inpo_population_loss(
     eta: float = 0.0075,
     tau: float = 0.0025,
 ) -> Array:
-    """E of (h - 1 / (2 eta))^2 over pairs y, y' ~ pi_t and their labels: what INPO's loss is with infinitely many pairs.
+    """E of (h - 1 / (2 eta))^2 over pairs y, y' ~ pi_t and their labels: INPO's loss on infinitely many pairs.
 
         h = log pi(w)/pi(l) - (tau / eta) log mu(w)/mu(l) - (1 - tau / eta) log pi_t(w)/pi_t(l)
 
-    Up to a constant it is E of (h(y, y') - ((P pi_t)_y - (P pi_t)_y') / eta)^2, whose minimiser is `omd_self_play_step`.
+    Up to a constant it is E of (h(y, y') - ((P pi_t)_y - (P pi_t)_y') / eta)^2, and `omd_self_play_step` minimises it.
 
     Args:
       policy_logps: log pi. Trained.
@@ -100,7 +100,7 @@ def onpo_population_loss(
 
 
 def _fitted_gains(key: Array, matrix: Array, policy: Array, pairs: int) -> Array:
-    """d that minimises the sum over labelled pairs of (d_w - d_l - 1/2)^2, the smallest such d; the mean of many is P pi.
+    """The smallest d that minimises the sum over labelled pairs of (d_w - d_l - 1/2)^2: P pi with many pairs.
 
     Responses that no pair joins to others get 0, as gradient descent from the anchor would leave them.
     """

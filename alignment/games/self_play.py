@@ -230,7 +230,7 @@ def optimistic_omd(preferences: Array, initial_logps: Array, *, eta: float = 0.1
 def nash_md_step(
     preferences: Array, policy_logps: Array, reference_logps: Array, *, eta: float = 0.1, tau: float = 0.1
 ) -> Array:
-    """log pi_{t+1}, pi_{t+1} ~ m exp(eta P m), where m ~ pi_t^(1 - eta tau) mu^(eta tau) is a mixture with the reference.
+    """log pi_{t+1}, pi_{t+1} ~ m exp(eta P m), where m ~ pi_t^(1 - eta tau) mu^(eta tau) mixes in the reference.
 
     Both the opponent and the centre of the proximal step are the mixture. eta tau = 1 forgets pi_t and gives the best
     response to mu; tau = 0 is multiplicative weights. With a constant eta the fixed point is not the Nash policy,

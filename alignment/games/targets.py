@@ -160,9 +160,9 @@ def gdc_coefficients(reference_logps: Array, features: Array, moments: Array, *,
     """lam with E_p[phi] = m for p of `gdc_moment_target`: the minimiser of log sum a exp(lam phi) - lam m, by Newton.
 
     The dual is convex with gradient E_p[phi] - m and Hessian Cov_p(phi); steps are damped where the features move a lot
-    (1 / (1 + lambda), lambda the Newton decrement), which is full steps near the solution. Features that are constant or
-    linearly dependent get the smallest step that fits. Compare E_p[phi] of the result with the moments: those outside
-    of the convex hull of the features have no solution, and lam runs away.
+    (1 / (1 + lambda), lambda the Newton decrement), which is full steps near the solution. Features that are constant
+    or linearly dependent get the smallest step that fits. Compare E_p[phi] of the result with the moments: outside
+    of the convex hull of the features there is no solution, and lam runs away.
 
     Args:
       reference_logps: log a.
