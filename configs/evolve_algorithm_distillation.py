@@ -18,6 +18,10 @@ from configs import common
 def get_config():
     config = common.sft()
     config.data.packed = False
-    config.data.prompt_length = 96  # three arms of the summary and the question take up to 80 bytes
+    config.data.prompt_length = 96  # three arms of the summary and the question, in bytes
+    config.data.batch_size = 64
+    config.training.steps = 600
+    config.training.eval_every = 200
+    config.checkpoints.every = 200
     config.gold.samples = 0  # the corpus' gold reward knows nothing of bandits
     return config

@@ -1,4 +1,4 @@
-"""The promises of kernels that apply to the games too; as the analyses, they give no value per example, and no `Row`s."""
+"""The promises of kernels that apply to the games too; as analyses, they give no value per example and have no `Row`s."""
 
 import importlib
 import inspect
@@ -97,7 +97,7 @@ def test_docstring_names_the_source_the_shapes_and_the_errors(name):
 def test_half_precision_is_computed_in_float32(name):
     half = arrays(name, jnp.bfloat16)
     full = [a.astype(jnp.float32) if jnp.issubdtype(a.dtype, jnp.floating) else a for a in half]
-    # Rounded to half precision P + P^T is not quite 1, which values in float32 must be; under vmap they are not looked at.
+    # Rounded to half precision P + P^T is not quite 1, which float32 would have to be; under vmap nobody looks.
     for got, want in zip(call(name, *half), jax.tree.leaves(jax.vmap(getattr(games, name))(*full)), strict=True):
         assert got.dtype in (jnp.float32, jnp.bool_)
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
