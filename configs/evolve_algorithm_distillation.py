@@ -18,7 +18,8 @@ from configs import common
 def get_config():
     config = common.sft()
     config.data.packed = False
-    config.data.prompt_length = 96  # three arms of the summary and the question, in bytes
+    config.data.prompt_length = 96  # in bytes: three arms of the summary and the question; other data may need more
+    config.data.completion_length = 8
     config.data.batch_size = 64
     config.training.steps = 600
     config.training.eval_every = 200

@@ -2,10 +2,18 @@
 
 Pure functions of tables: `preferences` (payoffs, best responses, duality gaps), `self_play` and `sampled_self_play`
 (Nash-MD, mirror descent, its optimistic form, INPO, ONPO), `targets` (distributions p ~ a exp(r / beta), GDC),
-`bandits` and `regret` (EVOLvE's suite). `bandit_text` writes bandits as prompts. As with `alignment.analysis`, what
+`bandits` and `regret` (EVOLvE's suite), `bilevel` (PARL) and `annotators` (MaxMin-RLHF). `bandit_text` writes bandits
+as prompts. As with `alignment.analysis`, what
 comes back is what an argument is about, no value per example of a batch. Only jax, numpy and chex are imported.
 """
 
+from alignment.games.annotators import (
+    AnnotatorGroups,
+    FairPolicy,
+    maxmin_em,
+    maxmin_policy,
+    soft_assignments,
+)
 from alignment.games.bandits import (
     CONTEXTUAL_GRID,
     GRID,
@@ -29,6 +37,13 @@ from alignment.games.bandits import (
     ucb_arm,
     ucb_guide,
     uniform_arm,
+)
+from alignment.games.bilevel import (
+    BilevelGradients,
+    bilevel_gradients,
+    parl_gradients,
+    parl_objective,
+    parl_sampled_gradients,
 )
 from alignment.games.preferences import (
     best_response,
@@ -85,8 +100,11 @@ from alignment.games.targets import (
 __all__ = [
     "CONTEXTUAL_GRID",
     "GRID",
+    "AnnotatorGroups",
     "BanditRun",
+    "BilevelGradients",
     "ContextualRun",
+    "FairPolicy",
     "RatingBandit",
     "RegretGrowth",
     "SelfPlay",
@@ -94,6 +112,7 @@ __all__ = [
     "bernoulli_draw",
     "bernoulli_means",
     "best_response",
+    "bilevel_gradients",
     "bradley_terry_preferences",
     "check_preferences",
     "contextual_regret",
@@ -119,6 +138,8 @@ __all__ = [
     "least_pulled_share",
     "linucb_arm",
     "linucb_guide",
+    "maxmin_em",
+    "maxmin_policy",
     "minimum_gap",
     "multiplicative_weights",
     "nash_md",
@@ -131,6 +152,9 @@ __all__ = [
     "onpo_self_play",
     "optimal_fraction",
     "optimistic_omd",
+    "parl_gradients",
+    "parl_objective",
+    "parl_sampled_gradients",
     "play_bandit",
     "play_contextual_bandit",
     "rating_bandit",
@@ -138,6 +162,7 @@ __all__ = [
     "regularised_duality_gap",
     "regularised_nash",
     "regularised_payoff",
+    "soft_assignments",
     "suffix_failure",
     "thompson_arm",
     "total_variation",

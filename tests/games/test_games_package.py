@@ -1,4 +1,4 @@
-"""The promises of kernels that apply to the games too; as analyses, they give no value per example and have no `Row`s."""
+"""The promises of kernels that apply to the games too; like analyses, they give no value per example: no `Row`s."""
 
 import importlib
 import inspect
@@ -56,11 +56,13 @@ CASES = {
 }
 # Runs, draws, choices and what works on the host or on one game: held to their own tests.
 OTHERS = {
-    "bernoulli_draw", "bernoulli_means", "check_preferences", "contextual_regret", "cyclic_preferences",
-    "exploration_win_rates", "gaussian_draw", "gaussian_means", "greedy_arm", "inpo_self_play", "linucb_arm",
-    "linucb_guide", "multiplicative_weights", "nash_md", "nash_md_decreasing", "omd_self_play",
-    "omd_self_play_decreasing", "onpo_self_play", "optimistic_omd", "play_bandit", "play_contextual_bandit",
-    "rating_bandit", "regret_growth", "regularised_nash", "thompson_arm", "ucb_arm", "uniform_arm",
+    "bernoulli_draw", "bernoulli_means", "bilevel_gradients", "check_preferences", "contextual_regret",
+    "cyclic_preferences", "exploration_win_rates", "gaussian_draw", "gaussian_means", "greedy_arm",
+    "inpo_self_play", "linucb_arm", "linucb_guide", "maxmin_em", "maxmin_policy", "multiplicative_weights",
+    "nash_md", "nash_md_decreasing", "omd_self_play", "omd_self_play_decreasing", "onpo_self_play",
+    "optimistic_omd", "parl_gradients", "parl_objective", "parl_sampled_gradients", "play_bandit",
+    "play_contextual_bandit", "rating_bandit", "regret_growth", "regularised_nash", "soft_assignments",
+    "thompson_arm", "ucb_arm", "uniform_arm",
 }  # fmt: skip
 each = pytest.mark.parametrize("name", CASES)
 DRAWS = {"bernoulli_draw", "gaussian_draw", "bernoulli_means", "gaussian_means", "cyclic_preferences"}
