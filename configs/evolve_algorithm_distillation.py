@@ -4,9 +4,9 @@ python -m experiments.make_data algorithm_distillation --output=runs/ucb.jsonl
 python -m experiments.make_data algorithm_distillation --output=runs/ucb_unseen.jsonl --seed=1 --bandits=16
 python -m experiments.finetune --config=configs/evolve_algorithm_distillation.py \
     --workdir=runs/evolve_algorithm_distillation --config.data.source=runs/ucb.jsonl \
-    --config.data.eval_source=runs/ucb_unseen.jsonl
+    --config.data.eval_source=runs/ucb_unseen.jsonl --config.data.completion_length=8
 
-Without `--config.data.source` it is supervised fine-tuning on the corpus. Only the arm's name is trained, not the
+Without `--config.data.source` it is supervised fine-tuning on the corpus, whose completions are longer. Only the arm's name is trained, not the
 rewards that the prompt tells.
 
 Not measured yet.
@@ -19,7 +19,6 @@ def get_config():
     config = common.sft()
     config.data.packed = False
     config.data.prompt_length = 96  # in bytes: three arms of the summary and the question; other data may need more
-    config.data.completion_length = 8
     config.data.batch_size = 64
     config.training.steps = 600
     config.training.eval_every = 200

@@ -70,7 +70,7 @@ def test_wins_need_more_reward_and_significance():
     # Three trials each with variance 1: t = lead / sqrt(2 / 3); 4 degrees of freedom ask for 2.776, 2 for 4.303.
     three = np.array([[[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.0]]])
     for lead, won in ((2.9, 1), (2.0, 0)):
-        np.testing.assert_array_equal(games.exploration_win_rates(three + [[[lead]], [[0.0]]]), [won, 0])
+        np.testing.assert_array_equal(games.exploration_win_rates(three + np.array([[[lead]], [[0.0]]])), [won, 0])
     same = np.ones((2, 1, 3))
     np.testing.assert_array_equal(games.exploration_win_rates(same), 0)
     same[0] = 2
