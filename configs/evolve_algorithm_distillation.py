@@ -6,8 +6,8 @@ python -m experiments.finetune --config=configs/evolve_algorithm_distillation.py
     --workdir=runs/evolve_algorithm_distillation --config.data.source=runs/ucb.jsonl \
     --config.data.eval_source=runs/ucb_unseen.jsonl --config.data.completion_length=8
 
-Without `--config.data.source` it is supervised fine-tuning on the corpus, whose completions are longer. Only the arm's name is trained, not the
-rewards that the prompt tells.
+Without `--config.data.source` it is supervised fine-tuning on the corpus, whose completions are longer. Only the arm's
+name is trained, not the rewards that the prompt tells.
 
 Not measured yet.
 """
