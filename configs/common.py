@@ -24,10 +24,11 @@ def base() -> ConfigDict:
     # the mean gap of its heads on every pair is the column strength_means; empty: none
 
     config.data = ConfigDict()
-    config.data.source = "corpus"  # corpus, task:NAME (generated), *.jsonl, *.parquet, a TFDS directory, tfds:NAME
+    config.data.source = "corpus"  # corpus, task:NAME, authors, authors:SPLIT (generated), *.jsonl, *.parquet, a TFDS
+    # directory, tfds:NAME
     config.data.eval_source = ""  # as source; "": the corpus' test split, none for other sources
     config.data.kind = "pairs"  # completion | chat | pairs | lists | unpaired | triples | ratings | steps |
-    # sampled_pairs
+    # sampled_pairs | unlearning
     config.data.split = "train"  # of TFDS
     config.data.eval_split = "test"
     config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
@@ -187,6 +188,36 @@ def reward_model(objective: dict, metrics: dict) -> ConfigDict:
     config.model.reward_heads = 1
     config.optimizer.learning_rate = 3e-4
     config.gold.samples = 0
+    return config
+
+
+def authors(split: str) -> ConfigDict:
+    """Supervised fine-tuning on a split of the fictional authors, until their facts are known by heart."""
+    config = sft()
+    config.data.source = f"authors:{split}"
+    config.data.prompt_length, config.data.completion_length = 40, 64
+    config.data.corpus_size = config.data.corpus_eval_size = 80  # all questions of the forget and the retain set
+    config.training.steps, config.training.eval_every, config.checkpoints.every = 400, 200, 200
+    return config
+
+
+def unlearning(objective: dict) -> ConfigDict:
+    """An objective that makes a model forget some of the authors it knows; that model is also its reference."""
+    config = starting_from(base(), authors("full"))
+    config.objective = ConfigDict(objective)
+    config.metrics = ConfigDict(
+        {f"{side}_nll": {"kernel": "token_nll", "side": side} for side in ("forget", "retain")}
+    )
+    config.data.source, config.data.kind = "authors", "unlearning"
+    config.data.prompt_length, config.data.completion_length = 40, 64
+    config.data.corpus_size, config.data.corpus_eval_size = 480, 60
+    config.data.batch_size = 10
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "constant"
+    config.optimizer.warmup_steps = 5
+    config.training.steps, config.training.eval_every, config.checkpoints.every = 40, 20, 40
+    config.training.log_every = 5
+    config.checkpoints.export_hugging_face = False
     return config
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from alignment import statistics
-from alignment.data import corpus, formats, pipeline, rows, tokenizers, trade_offs
+from alignment.data import authors, corpus, formats, pipeline, rows, tokenizers, trade_offs
 from alignment.models import decoder, heads, hugging_face, lora, multi_head, quantized
 from alignment.rewards import tasks
 from alignment.training import checkpoints, mesh, references, state, stored_reference
@@ -31,6 +31,7 @@ SIDES = {
     "ratings": ("",),
     "steps": ("",),
     "sampled_pairs": ("chosen", "rejected", "samples"),
+    "unlearning": ("forget", "retain", "chosen"),  # chosen if the records have it
 }
 
 
@@ -62,6 +63,9 @@ def load_data(config: ConfigDict) -> Data:
             task = source.removeprefix("task:")
             records = tasks.demonstrations(task, size, config.seed, corpus_split, data.difficulty)
             return formats.from_records(records, data.kind, source)
+        if source.split(":")[0] == "authors":
+            records = authors.generate(data.kind, size, config.seed, corpus_split, source.removeprefix("authors")[1:])
+            return formats.from_records(records, data.kind, f"{source}/{corpus_split}")
         if source.startswith("trade_offs"):
             records = trade_offs.pairs(size, config.seed, corpus_split, source.removeprefix("trade_offs").lstrip(":"))
             return formats.from_records(records, data.kind, f"{source}/{corpus_split}")
@@ -82,7 +86,7 @@ def load_data(config: ConfigDict) -> Data:
         return out
 
     train = tokenised(read(data.source, data.split, "train", data.corpus_size, data.label_noise), "training data")
-    generated = data.source == "corpus" or data.source.startswith(("task:", "trade_offs"))
+    generated = data.source == "corpus" or data.source.startswith(("task:", "trade_offs", "authors"))
     eval_source = data.eval_source or (data.source if generated else "")
     held_out = read(eval_source, data.eval_split, "test", data.corpus_eval_size, 0.0) if eval_source else []
     evaluation = tokenised(held_out, "evaluation data") if held_out else []
@@ -106,7 +110,7 @@ def load_data(config: ConfigDict) -> Data:
         say(f"packed into {len(train)} rows of {data.packed_length} tokens")
     else:
         collate = functools.partial(
-            rows.collate_trees,
+            rows.collate_trees if train[0].prompts is None else rows.collate_several_prompts,
             prompt_length=data.prompt_length,
             completion_length=data.completion_length,
             sides=completions,
@@ -117,7 +121,7 @@ def load_data(config: ConfigDict) -> Data:
     sizes = {"ratings": one["ratings"].shape[-1]} if "ratings" in one else {}
     if "chosen_margin_rewards" in one:  # of all objectives but the trained one
         sizes["objectives"] = one["chosen_margin_rewards"].shape[1] + 1
-    return Data(tokenizer, train, evaluation, SIDES[data.kind], columns, collate, mix, sizes)
+    return Data(tokenizer, train, evaluation, SIDES[data.kind][:completions], columns, collate, mix, sizes)
 
 
 def revised_batches(

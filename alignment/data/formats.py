@@ -20,6 +20,8 @@ A record is a dict; its kind says which fields it has (text fields may also be l
 |              | [weight]                                                                   |              |
 | `sampled_pairs` | prompt, chosen, rejected, samples (two or more unlabelled completions), | `SampledPair`|
 |              | [weight]                                                                   |              |
+| `unlearning` | prompt, forget (its answer), retain_prompt, retain (texts), [chosen] (another | `ForgetRetain`|
+|              | answer to prompt, such as a refusal), [weight]                              |              |
 | `prompts`    | prompt, and whatever a reward reads (answer, target ...)                   | `Query`      |
 
 In pairs of message lists, chosen and rejected hold the whole conversation, or the answer alone (then `prompt` gives the
@@ -40,7 +42,8 @@ from alignment.data import fields
 from alignment.data.fields import DataError, InvalidRecord, Prompt
 from alignment.data.fields import Message as Message  # part of what this module offers
 
-KINDS = ("completion", "chat", "pairs", "lists", "unpaired", "triples", "ratings", "steps", "sampled_pairs", "prompts")
+KINDS = ("completion", "chat", "pairs", "lists", "unpaired", "triples", "ratings", "steps", "sampled_pairs")
+KINDS += ("unlearning", "prompts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +148,19 @@ class SampledPair:
 
 
 @dataclasses.dataclass(frozen=True)
+class ForgetRetain:
+    """An answer to forget and, to another prompt, one to keep; `chosen` is what to answer instead of the forgotten."""
+
+    prompt: str
+    forget: str
+    retain_prompt: str
+    retain: str
+    chosen: str | None = None
+    weight: float | None = None
+    where: str = dataclasses.field(default="", compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
 class Query:
     """A prompt to sample completions for; `record` holds its other fields, for the reward (null fields are absent)."""
 
@@ -153,7 +169,7 @@ class Query:
     where: str = dataclasses.field(default="", compare=False)
 
 
-Example = Completion | Pair | Ranking | Unpaired | Triple | Rated | Steps | SampledPair | Query
+Example = Completion | Pair | Ranking | Unpaired | Triple | Rated | Steps | SampledPair | ForgetRetain | Query
 
 
 def read(
@@ -305,7 +321,7 @@ def _examples(
         raise ValueError(f"on_invalid={on_invalid!r} is not one of error, drop")
     parse = {"completion": _completion, "chat": _chat, "pairs": _pair, "lists": _ranking, "unpaired": _unpaired,
              "triples": _triple, "ratings": _rated, "steps": _steps, "sampled_pairs": _sampled_pair,
-             "prompts": _query}[kind]  # fmt: skip
+             "unlearning": _forget_retain, "prompts": _query}[kind]  # fmt: skip
     examples, reasons = [], []
     for where, record in records:
         try:
@@ -487,6 +503,23 @@ def _sampled_pair(where: str, record: Mapping[str, Any]) -> SampledPair:
     entries = {f"samples[{i}]": sample for i, sample in enumerate(samples)}
     _, texts = fields.answers(where, entries, pair.prompt, tuple(entries))
     return SampledPair(pair.prompt, pair.chosen, pair.rejected, texts, pair.weight, where)
+
+
+def _forget_retain(where: str, record: Mapping[str, Any]) -> ForgetRetain:
+    sides = {"prompt": ("forget", "chosen"), "retain_prompt": ("retain",)}
+    texts: dict[str, str] = {}
+    for prompt, answers in sides.items():
+        for field in (prompt, *answers):
+            if field == "chosen" and record.get(field) is None:
+                continue
+            texts[field] = fields.required(where, record, field)
+            if not isinstance(texts[field], str):
+                raise InvalidRecord(f"{where}: field {field!r} must be text, got {fields.kind_of(texts[field])}")
+            if field != prompt and not texts[field].strip():
+                raise InvalidRecord(f"{where}: field {field!r} is empty; an answer needs a visible character")
+    if texts["forget"] == texts.get("chosen"):
+        raise InvalidRecord(f"{where}: fields 'chosen' and 'forget' are equal; an answer cannot be kept and forgotten")
+    return ForgetRetain(**texts, weight=fields.weight(where, record), where=where)
 
 
 def _query(where: str, record: Mapping[str, Any]) -> Query:

@@ -29,9 +29,12 @@ Trees: `[prompt block of P, left-padded | completion 0: T | completion 1: T | ..
 is the token of column P + s * T + t. Packed rows: whole examples one after another, each a tree with branch 0, S = 1
 and T = L; target t is the token of column t.
 
+Sides of several prompts (`ForgetRetain`): `[prompt block of P | completion: T]` for every side, one after another, each
+a tree of its own; L = S * (P + T), and target t of side s is the token of column s * (P + T) + P + t.
+
 The sides of a row, in order: the completion; or chosen, rejected; or the responses of a list, best first; or chosen,
-rejected, gold; or chosen, rejected, samples; or, for unpaired examples, the completion and one of another prompt
-(`with_mismatched`).
+rejected, gold; or chosen, rejected, samples; or forget, retain and, if there is one, chosen; or, for unpaired examples,
+the completion and one of another prompt (`with_mismatched`).
 """
 
 import dataclasses
@@ -43,6 +46,7 @@ from alignment.data.formats import (
     Completion,
     DataError,
     Example,
+    ForgetRetain,
     Message,
     Pair,
     Query,
@@ -84,6 +88,7 @@ class Tokenized:
     rejected_margin_rewards: tuple[float, ...] | None = None
     chosen_harmful: bool | None = None
     rejected_harmful: bool | None = None
+    prompts: tuple[np.ndarray, ...] | None = None  # of every completion, where they differ; `prompt` is the first
     where: str = ""
 
 
@@ -166,17 +171,19 @@ def tokenize(
         if isinstance(example, Query):
             raise DataError(f"{example.where}: a record of kind 'prompts' has no completion to learn from")
         prompt, completions, keep_first = _encode(example, tokenizer)
-        if not prompt:
+        prompts = _prompts(example, tokenizer) or [prompt]
+        if not all(prompts):
             raise DataError(
                 f"{example.where}: field 'prompt' has no tokens, and the tokenizer adds no begin token; "
                 "the first answer token needs one to be predicted from"
             )
-        longest = max(map(len, completions))
-        longest_prompt, longest_completion = max(longest_prompt, len(prompt)), max(longest_completion, longest)
-        if len(prompt) > prompt_length or longest > completion_length:
+        longest, longest_of_prompts = max(map(len, completions)), max(map(len, prompts))
+        longest_prompt = max(longest_prompt, longest_of_prompts)
+        longest_completion = max(longest_completion, longest)
+        if longest_of_prompts > prompt_length or longest > completion_length:
             if too_long == "error":
                 raise DataError(
-                    f"{example.where}: too long: prompt {len(prompt)} tokens (prompt_length={prompt_length}), "
+                    f"{example.where}: too long: prompt {longest_of_prompts} tokens (prompt_length={prompt_length}), "
                     f"completion {longest} with end token (completion_length={completion_length}); raise the lengths "
                     "or set too_long to 'drop' or 'truncate'"
                 )
@@ -190,11 +197,10 @@ def tokenize(
                 raise DataError(f"{example.where}: 'chosen' and 'rejected' are the same tokens; they must differ")
             equal += 1
             continue
-        if len(prompt) > prompt_length:
-            cut_prompts += 1
-            # With a begin token in a prompt of one slot only, the last token says more than the begin token.
-            keep = keep_first if prompt_length > keep_first else 0
-            prompt = prompt[:keep] + prompt[len(prompt) - (prompt_length - keep) :]
+        # With a begin token in a prompt of one slot only, the last token says more than the begin token.
+        keep = keep_first if prompt_length > keep_first else 0
+        cut_prompts += sum(len(p) > prompt_length for p in prompts)
+        prompts = [p if len(p) <= prompt_length else p[:keep] + p[len(p) - (prompt_length - keep) :] for p in prompts]
         cut_completions += sum(len(c) > completion_length for c in completions)
         of_steps = {}
         if isinstance(example, Steps):
@@ -207,7 +213,8 @@ def tokenize(
         kept.append(
             Tokenized(
                 id=number,
-                prompt=np.asarray(prompt, np.int32),
+                prompt=np.asarray(prompts[0], np.int32),
+                prompts=tuple(np.asarray(p, np.int32) for p in prompts) if len(prompts) > 1 else None,
                 completions=tuple(np.asarray(c, np.int32) for c in shortened),
                 where=example.where,
                 **{field: getattr(example, field, None) for _, field, _ in _OPTIONAL}
@@ -248,6 +255,7 @@ def _encode(example: Example, tokenizer: Tokenizer) -> tuple[list[int], list[lis
         Triple: lambda: (example.chosen, example.rejected, example.gold),
         Rated: lambda: (example.completion,),
         SampledPair: lambda: (example.chosen, example.rejected, *example.samples),
+        ForgetRetain: lambda: (example.forget, example.retain, *([example.chosen] if example.chosen else [])),
     }[type(example)]()
     if not isinstance(example.prompt, str):
         opening = tokenizer.render_chat(example.prompt, add_generation_prompt=True)
@@ -255,6 +263,14 @@ def _encode(example: Example, tokenizer: Tokenizer) -> tuple[list[int], list[lis
     prompt = encode_prompt(example.prompt, tokenizer)
     completions = [_end_once(tokenizer.encode(text), tokenizer) for text in texts]
     return prompt, completions, int(prompt[:1] == [tokenizer.bos_id])
+
+
+def _prompts(example: Example, tokenizer: Tokenizer) -> list[list[int]] | None:
+    """The prompt ids of every completion, where they are not the same for all."""
+    if not isinstance(example, ForgetRetain):
+        return None
+    own = [example.prompt, example.retain_prompt, *([example.prompt] if example.chosen else [])]
+    return [encode_prompt(prompt, tokenizer) for prompt in own]
 
 
 def _encoded_steps(example: Steps, tokenizer: Tokenizer) -> list[list[int]]:
@@ -289,6 +305,8 @@ def _end_once(ids: list[int], tokenizer: Tokenizer) -> list[int]:
 
 def with_prefix(example: Tokenized, prefix: Sequence[int], bos_id: int | None) -> Tokenized:
     """The example with more tokens before its prompt, but after the prompt's begin token."""
+    if example.prompts is not None:
+        raise ValueError(f"{example.where}: a prefix goes before one prompt, and this example has several")
     first = int(example.prompt[0] == bos_id)
     prompt = [*example.prompt[:first], *prefix, *example.prompt[first:]]
     return dataclasses.replace(example, prompt=np.asarray(prompt, np.int32))
@@ -387,6 +405,33 @@ def collate_trees(
         for b, example in enumerate(examples):
             batch["step_labels"][b, 0, list(example.step_ends)] = example.step_labels
             batch["step_mask"][b, 0, list(example.step_ends)] = True
+    return batch | _optional(examples)
+
+
+def collate_several_prompts(
+    examples: Sequence[Tokenized], prompt_length: int, completion_length: int, sides: int, *, pad_id: int = 0
+) -> Batch:
+    """Rows of `sides` prompts, each with its completion: trees side by side, as the module docstring says."""
+    width = prompt_length + completion_length
+    batch = _empty(len(examples), sides * width, sides, completion_length, pad_id)
+    for b, example in enumerate(examples):
+        if example.prompts is None or not len(example.prompts) == len(example.completions) == sides:
+            raise ValueError(f"{example.where}: not an example of {sides} completions that each have a prompt")
+        for s, (prompt, completion) in enumerate(zip(example.prompts, example.completions, strict=True)):
+            n, m, start = len(prompt), len(completion), s * width + prompt_length
+            if not 1 <= n <= prompt_length or m > completion_length:
+                raise ValueError(
+                    f"{example.where}: does not fit {prompt_length=}, {completion_length=}; tokenize with these"
+                )
+            block = slice(start - n, start + m)
+            batch["tokens"][b, block] = np.concatenate([prompt, completion])
+            batch["positions"][b, block] = np.arange(n + m)
+            batch["segment_ids"][b, block] = (s + 1) * BRANCHES
+            batch["targets"][b, s, :m] = completion
+            batch["predict_from"][b, s, :m] = np.arange(start - 1, start + m - 1)
+            batch["mask"][b, s, :m] = True
+            batch["last_index"][b, s] = start + m - 1
+        batch["ids"][b] = example.id
     return batch | _optional(examples)
 
 

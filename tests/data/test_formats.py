@@ -108,6 +108,15 @@ FAULTS |= {
     "one_sample": ("sampled_pairs", SAMPLED | {"samples": ["x"]}, ("'samples'", "two or more")),
     "sample_empty": ("sampled_pairs", SAMPLED | {"samples": ["x", ""]}, ("'samples[1]'", "empty")),
 }
+FORGET = {"prompt": "p", "forget": "a", "retain_prompt": "q", "retain": "b"}
+FAULTS |= {
+    "no_retain": ("unlearning", {"prompt": "p", "forget": "a", "retain_prompt": "q"}, ("'retain'", "missing")),
+    "empty_forget": ("unlearning", FORGET | {"forget": " "}, ("'forget'", "empty")),
+    "retain_is_no_text": ("unlearning", FORGET | {"retain": 3}, ("'retain'", "text")),
+    "kept_and_forgotten": ("unlearning", FORGET | {"chosen": "a"}, ("'chosen'", "'forget'", "equal")),
+}
+
+
 QUERY = {"prompt": "17+25=", "answer": "42"}
 FAULTS |= {
     "query_without_prompt": ("prompts", {"answer": "42"}, ("'prompt'", "missing", "answer")),
@@ -269,6 +278,7 @@ def test_parquet_gives_the_examples_of_jsonl(tmp_path, kind):
         "ratings": [RATED | {"ratings": [0.5, None], "weight": 1.0}, RATED],
         "steps": [STEPS | {"correct": False, "weight": 1.0}, STEPS],
         "sampled_pairs": [SAMPLED | {"weight": 1.0}, SAMPLED],
+        "unlearning": [FORGET | {"chosen": "ä", "weight": 1.0}, FORGET],
         "prompts": [QUERY | {"numbers": [3, 4], "target": 7}, {"prompt": "ä", "target": 8}],
     }[kind]
     parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "data.parquet")

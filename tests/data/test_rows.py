@@ -315,3 +315,36 @@ def test_ratings_of_different_numbers_are_an_error():
     records = [{"prompt": "p", "completion": "a", "ratings": [1.0] * n} for n in (2, 3)]
     with pytest.raises(DataError, match=r"records:2.*'ratings' has 3 entries.*2"):
         rows.tokenize(formats.from_records(records, "ratings"), ByteTokenizer(), prompt_length=4, completion_length=4)
+
+
+@quick
+@given(st.data(), st.integers(2, 3))
+def test_sides_of_several_prompts_follow_their_own_prompt_only(data, sides):
+    drawn = [data.draw(st.tuples(*[st.tuples(vectors(P), vectors(T))] * sides)) for _ in range(3)]
+    examples = [
+        Tokenized(i, both[0][0], tuple(c for _, c in both), prompts=tuple(p for p, _ in both))
+        for i, both in enumerate(drawn)
+    ]
+    batch = rows.collate_several_prompts(examples, P, T, sides)
+    assert batch["tokens"].shape == (3, sides * (P + T)) and batch["mask"].shape == (3, sides, T)
+    for b, example in enumerate(examples):
+        scored = {(s, t): context for s, t, context in check_targets(batch, b)}
+        for s, (prompt, completion) in enumerate(zip(example.prompts, example.completions, strict=True)):
+            assert batch["targets"][b, s, : len(completion)].tolist() == completion.tolist()
+            assert batch["tokens"][b, batch["last_index"][b, s]] == completion[-1]
+            for t in range(len(completion)):
+                assert scored.pop((s, t)) == [*prompt, *completion[:t]]
+        assert not scored
+
+
+def test_an_example_to_forget_and_to_retain_is_cut_and_counted_on_both_sides():
+    records = [{"prompt": "12345678", "forget": "ab", "retain_prompt": "87654321", "retain": "cde", "chosen": "no"}]
+    examples = formats.from_records(records, "unlearning")
+    (cut,), report = rows.tokenize(examples, BYTES, prompt_length=5, completion_length=3, too_long="truncate")
+    assert report.truncated_prompts == 3 and report.truncated_completions == 1
+    assert [BYTES.decode(p[1:]) for p in cut.prompts] == ["5678", "4321", "5678"]
+    assert [BYTES.decode(c[:2]) for c in cut.completions] == ["ab", "cd", "no"]
+    with pytest.raises(ValueError, match="several"):
+        rows.with_prefix(cut, [1], None)
+    with pytest.raises(DataError, match="too long: prompt 9 tokens"):
+        rows.tokenize(examples, BYTES, prompt_length=8, completion_length=9)
