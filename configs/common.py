@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 COMBINATIONS = ("mgda", "pcgrad", "gradient_weights")
-GRADIENTS = ("ordinary", "pairwise_normalized", "meta_rm", *COMBINATIONS)
+SMOOTHERS = ("sam", "randomized_smoothing", "gradient_penalty", "curvature_penalty")
+GRADIENTS = ("ordinary", "pairwise_normalized", "meta_rm", *COMBINATIONS, *SMOOTHERS)
 # Sections whose keys are names of kernels, of their hyperparameters or of columns, and so are not fixed here.
 FREE = ("objective", "metrics", "before", "voters", "data.columns", "mesh.rules")
 
@@ -88,6 +89,15 @@ def base() -> ConfigDict:
     config.reference.update_weight = 0.6  # share of the policy in that update; 1: the reference becomes the policy
 
     config.optimizer = ConfigDict()
+    config.optimizer.name = "adamw"  # adamw | galore | fira (moments in a low-rank projection of each layer's gradient)
+    config.optimizer.projection_rank = 8  # of galore and fira
+    config.optimizer.projection_gap = 200  # steps between two projections
+    config.optimizer.projection_scale = 0.25  # of the projected update
+    config.optimizer.average = ""  # "" | exponential | mean: of the parameters along the run; the last step puts the
+    # average in their place
+    config.optimizer.average_decay = 0.99  # of exponential
+    config.optimizer.average_start = 100  # of mean: the step of the first parameters in it
+    config.optimizer.average_interval = 5  # and steps from one to the next
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"  # constant | cosine | linear
     config.optimizer.warmup_steps = 20
@@ -107,11 +117,18 @@ def base() -> ConfigDict:
     config.training.gradient = "ordinary"  # ordinary | pairwise_normalized (both sides of a pair pull equally hard) |
     # meta_rm (taken where the rewards of the unlabelled samples lie further apart) |
     # mgda | pcgrad | gradient_weights: every term of the objective is an objective, and their gradients are combined
+    # sam | randomized_smoothing | gradient_penalty | curvature_penalty: of the terms to forget, see config.smoothing
     config.training.meta_step = 1e-3  # of meta_rm: how far it moves before it looks
     config.training.view_dropout = 0.1  # share of the weights dropped in the second pass, for second_features
     config.training.log_every = 10
     config.training.eval_every = 100
     config.training.max_skipped_in_a_row = 5  # steps with a non-finite loss or gradient before the run stops
+
+    config.smoothing = ConfigDict()  # of training.gradient = sam and the kinds after it
+    config.smoothing.rho = 0.01  # sam: radius; the penalties: their weight (10 in the paper's scripts)
+    config.smoothing.mu = 0.01  # curvature_penalty: how far the second gradient is taken
+    config.smoothing.sigma = 1e-4  # randomized_smoothing: deviation of the noise
+    config.smoothing.draws = 3  # and how many gradients are averaged
 
     config.gradient_weights = ConfigDict()  # of training.gradient = "gradient_weights"
     config.gradient_weights.eta = 1e-6  # learning rate of the policy
@@ -205,9 +222,7 @@ def unlearning(objective: dict) -> ConfigDict:
     """An objective that makes a model forget some of the authors it knows; that model is also its reference."""
     config = starting_from(base(), authors("full"))
     config.objective = ConfigDict(objective)
-    config.metrics = ConfigDict(
-        {f"{side}_nll": {"kernel": "token_nll", "side": side} for side in ("forget", "retain")}
-    )
+    config.metrics = ConfigDict({f"{side}_nll": {"kernel": "token_nll", "side": side} for side in ("forget", "retain")})
     config.data.source, config.data.kind = "authors", "unlearning"
     config.data.prompt_length, config.data.completion_length = 40, 64
     config.data.corpus_size, config.data.corpus_eval_size = 480, 60
@@ -262,6 +277,13 @@ def check_adapter(config: ConfigDict) -> None:
         raise ValueError("config.reference.soup: a quantised base cannot be averaged; set config.adapter.quantize=''")
 
 
+def check_no_average(config: ConfigDict) -> None:
+    if config.optimizer.average:
+        raise ValueError(
+            f"config.optimizer.average: {config.optimizer.average!r} is for experiments.finetune alone, which ends with it"
+        )
+
+
 def check_gradient(config: ConfigDict, allowed: tuple[str, ...]) -> None:
     if config.training.gradient not in allowed:
         raise ValueError(f"config.training.gradient: {config.training.gradient!r} is not one of {', '.join(allowed)}")
@@ -286,6 +308,11 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError(
             f"config.training.accumulate: {config.training.accumulate} micro-batches would each take an inner step of "
             "their own; set it to 1 with config.training.gradient='meta_rm'"
+        )
+    if config.training.gradient in SMOOTHERS and config.training.accumulate > 1:
+        raise ValueError(
+            f"config.training.accumulate: {config.training.accumulate} micro-batches would each be smoothed around "
+            f"gradients of their own; set it to 1 with config.training.gradient={config.training.gradient!r}"
         )
     check_gradient(config, GRADIENTS)
     if config.draws.count < 1 or not config.draws.temperature > 0:

@@ -80,6 +80,7 @@ def after_warm_up(advantages: dict, objective: dict) -> ConfigDict:
 
 def check_numbers(config: ConfigDict) -> None:
     """ValueError for values that are out of range or do not fit each other."""
+    common.check_no_average(config)
     for section, keys in {
         "training": ("iterations", "epochs", "minibatches", "log_every", "eval_every"),
         "rollout": ("prompts", "group_size", "steps"),

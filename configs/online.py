@@ -153,6 +153,7 @@ def on_task(config: ConfigDict, task: str) -> ConfigDict:
 def check_numbers(config: ConfigDict) -> None:
     """ValueError for counts that are out of range or do not fit each other."""
     common.check_adapter(config)
+    common.check_no_average(config)
     common.check_gradient(config, ("ordinary", *common.COMBINATIONS))
     for section, keys in {
         "training": ("iterations", "epochs", "minibatches", "accumulate", "log_every", "eval_every"),

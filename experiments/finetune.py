@@ -43,6 +43,7 @@ from alignment.training import (
     optimizer,
     preemption,
     side_gradients,
+    smoothing,
     step,
     stored_reference,
 )
@@ -306,6 +307,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             )
         )
         make_step = functools.partial(step.make_update, gradient)
+    elif config.training.gradient in common.SMOOTHERS:
+        gradient = smoothing.make_gradient(losses, terms, config.training.gradient, config.smoothing)
+        make_step = functools.partial(step.make_update, gradient)
     elif combined:
         gradient = objective_gradients.make_gradient(losses, terms, config.training.gradient, **config.gradient_weights)
         make_step = functools.partial(step.make_update, gradient)
@@ -324,7 +328,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             data.sides,
             tx,
             accumulate=config.training.accumulate,
-            draws_from_rng="sampled_token_logps" in needs.policy,
+            draws_from_rng="sampled_token_logps" in needs.policy or config.training.gradient == "randomized_smoothing",
             reference_every=config.reference.update_every,
             reference_weight=config.reference.update_weight,
         ),
@@ -410,6 +414,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             ids[at] = [i for first in batch["ids"].tolist() for i in packed.get(first, [first])]
             ids.pop(at - config.training.max_skipped_in_a_row - 1, None)
             train_state, logs = train_step(train_state, frozen_params, mesh.put_batch(device_mesh, batch))
+            if at == config.training.steps:
+                final = optimizer.finish(config.optimizer, train_state.params, train_state.opt_state)
+                train_state = dataclasses.replace(train_state, params=final)
             # The step before this one has finished by now or nearly so: looking at it does not hold this one up.
             if previous is not None:
                 check_finite(previous, at - 1)

@@ -32,6 +32,7 @@ from alignment.evaluation.mismatch import (
 )
 from alignment.evaluation.reward_benchmarks import reward_bench, reward_bench_2, reward_bench_ties
 from alignment.evaluation.steering import miscalibration, orthogonality, steerability, steering_error
+from alignment.evaluation.unlearning import answer_probability, forget_quality, rouge_l_recall, truth_ratio
 from alignment.evaluation.win_rates import (
     outcome_of_verdict,
     outcomes_of_scores,
@@ -42,6 +43,7 @@ from alignment.evaluation.win_rates import (
 )
 
 __all__ = [
+    "answer_probability",
     "area_under_risk_coverage",
     "best_of_n_curve",
     "best_of_n_weights",
@@ -53,6 +55,7 @@ __all__ = [
     "effective_sample_size",
     "expected_calibration_error",
     "factscore",
+    "forget_quality",
     "ifeval",
     "judge_calibration",
     "length_controlled_elo",
@@ -70,10 +73,12 @@ __all__ = [
     "reward_bench_2",
     "reward_bench_ties",
     "risk_coverage",
+    "rouge_l_recall",
     "selection_regret",
     "similarity_threshold",
     "steerability",
     "steering_error",
+    "truth_ratio",
     "turning_point",
     "verdict_weight",
     "wilson_interval",

@@ -1,4 +1,4 @@
-"""The optimizer of a config: AdamW with warm-up and decay, gradients clipped by their global norm."""
+"""The optimizer of a config: AdamW, GaLore or Fira with warm-up and decay, gradients clipped by their global norm."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import jax
 import optax
 
 from alignment.models import heads
+from alignment.training import averaging, low_rank
 
 SCHEDULES = ("constant", "cosine", "linear")
+NAMES = ("adamw", "galore", "fira")
+AVERAGES = ("", "exponential", "mean")
 
 
 def schedule(config: Mapping[str, Any], steps: int) -> optax.Schedule:
@@ -46,17 +49,52 @@ def make(config: Mapping[str, Any], steps: int) -> tuple[optax.GradientTransform
     parts = [*frozen]  # before the norm is taken
     if config["clip_norm"]:
         parts.append(optax.clip_by_global_norm(config["clip_norm"]))
-    parts.append(
-        optax.adamw(
-            rate,
-            b1=config["b1"],
-            b2=config["b2"],
-            eps=config["eps"],
-            weight_decay=config["weight_decay"],
-            mask=decayed,
+    moments = {key: config[key] for key in ("b1", "b2", "eps")}
+    decay = optax.add_decayed_weights(config["weight_decay"], decayed)
+    parts.append(optax.chain(_direction(config, moments), decay, optax.scale_by_learning_rate(rate)))
+    return with_average(config, optax.chain(*parts, *frozen)), rate  # decay moves what has no gradient
+
+
+def _direction(config: Mapping[str, Any], moments: Mapping[str, float]) -> optax.GradientTransformation:
+    name = config["name"]
+    if name not in NAMES:
+        raise ValueError(f"config.optimizer.name: {name!r} is not one of {', '.join(NAMES)}")
+    if name == "adamw":
+        return optax.scale_by_adam(**moments)
+
+    def of_the_layers(path, leaf) -> bool:  # norms and biases are stacked vectors, the embedding is no projection
+        names = [str(getattr(key, "key", key)) for key in path]
+        return leaf.ndim >= 3 and "layers" in names and not any(s in names[-1] for s in ("norm", "bias"))
+
+    settings = {"gap": config["projection_gap"], "scale": config["projection_scale"], "matrices": of_the_layers}
+    make_one = {"galore": low_rank.scale_by_galore, "fira": low_rank.scale_by_fira}[name]
+    try:
+        return make_one(config["projection_rank"], **settings, **moments)
+    except ValueError as error:
+        raise ValueError(f"config.optimizer: {error}") from None
+
+
+def with_average(config: Mapping[str, Any], optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The optimizer, its state holding the average of the parameters too if the config asks for one."""
+    kind = config["average"]
+    if kind not in AVERAGES:
+        raise ValueError(f"config.optimizer.average: {kind!r} is not one of {', '.join(map(repr, AVERAGES))}")
+    if not kind:
+        return optimizer
+    try:
+        average = (
+            averaging.exponential_average(config["average_decay"])
+            if kind == "exponential"
+            else averaging.mean_of_iterates(config["average_start"], config["average_interval"])
         )
-    )
-    return optax.chain(*parts, *frozen), rate  # decay moves what has no gradient
+    except ValueError as error:
+        raise ValueError(f"config.optimizer.average: {error}") from None
+    return averaging.averaged(optimizer, average)
+
+
+def finish(config: Mapping[str, Any], params: Any, opt_state: Any) -> Any:
+    """The parameters that a run ends with: the average if there is one, else the last."""
+    return averaging.average_in(opt_state, params) if config["average"] else params
 
 
 def _frozen_but(names: tuple[str, ...]) -> optax.GradientTransformation:

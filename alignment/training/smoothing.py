@@ -64,7 +64,8 @@ def randomized_smoothing_gradient(gradient: Callable[[Any], Any], params: Any, n
       noises: like the parameters, with a leading axis of K (`gaussian_noises`). A noise and its negative together make
         it exact for quadratic L.
 
-    Paper: Fan et al., 2025, arXiv 2502.05374 (K = 3). Its code takes an optimizer step inside the mean; this is the mean.
+    Paper: Fan et al., 2025, arXiv 2502.05374 (K = 3). Its code takes an optimizer step inside
+      the mean.
     """
     count = jax.tree.leaves(noises)[0].shape[0]
 
@@ -140,7 +141,9 @@ def is_forget(term: objective.Term) -> bool:
     return any(p.whose == "policy" and p.side == "forget" for p in parsed)
 
 
-def make_gradient(losses: Callable, terms: tuple[objective.Term, ...], kind: str, settings: Mapping[str, Any]) -> Callable:
+def make_gradient(
+    losses: Callable, terms: tuple[objective.Term, ...], kind: str, settings: Mapping[str, Any]
+) -> Callable:
     """What `step.make_update` descends: the smoothed gradient of the forget terms plus the plain one of the others.
 
     `losses` as `step.make_losses` makes them; `settings` are the section `config.smoothing`. The noise of randomised
@@ -157,12 +160,11 @@ def make_gradient(losses: Callable, terms: tuple[objective.Term, ...], kind: str
         def loss_of(params, chosen):
             sums, logged, kept = losses(params, frozen_params, method_state, rows)
             parts = step.divide(sums, denominators)
-            return sum(t.weight * parts[t.name] for t, c in zip(terms, chosen, strict=True) if c), (parts, logged, kept)
+            of_chosen = [t.weight * parts[t.name] for t, c in zip(terms, chosen, strict=True) if c]
+            return sum(of_chosen, start=jnp.zeros(())), (parts, logged, kept)
 
         plain = jax.grad(lambda p: loss_of(p, forget)[0])
-        others = [not f for f in forget]
-        (_, aux), rest = jax.value_and_grad(lambda p: (jnp.zeros(()) + (out := loss_of(p, others))[0], out[1]),
-                                            has_aux=True)(params)  # fmt: skip
+        (_, aux), rest = jax.value_and_grad(loss_of, has_aux=True)(params, [not f for f in forget])
         if kind == "sam":
             smoothed = sam_gradient(plain, params, rho=settings["rho"])
         elif kind == "randomized_smoothing":
