@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from configs import common
 
 FREE = (
-    "objective", "metrics", "before", "rewards", "judges", "shaping", "advantages", "curriculum", "data.columns",
+    "objective", "metrics", "before", "teacher.run", "contrast.run", "rewards", "judges", "shaping", "advantages", "curriculum", "data.columns",
     "rollout.engine_settings", "mesh.rules",
 )  # fmt: skip
 # For objectives of clipped ratios, and for those with a value head beside them.
@@ -21,6 +21,7 @@ def base() -> ConfigDict:
     config.before, config.before_heads, config.before_workdir = ConfigDict(), 0, ""
     config.model, config.mesh, config.optimizer = shared.model, shared.mesh, shared.optimizer
     config.reference, config.adapter = shared.reference, shared.adapter
+    config.teacher, config.contrast = shared.teacher, shared.contrast
 
     config.data = ConfigDict()
     config.data.source = (

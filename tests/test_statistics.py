@@ -13,6 +13,7 @@ from alignment.data import rows
 from alignment.models import decoder
 
 NAMES = ("token_logps", "token_entropies", "token_collision_probs", "token_kls", "token_forward_kls", "token_jsds")
+OF_THE_REFERENCE = NAMES
 NAMES += ("token_total_variations", "token_mixture_kls@0.25", "token_forward_mixture_kls@0.25")
 
 
@@ -177,7 +178,10 @@ def _temporary_bytes(vocabulary, names, batch=2, time=512, width=64):
     return compiled.memory_analysis().temp_size_in_bytes, compiled.as_text()
 
 
-@pytest.mark.parametrize("names", [("token_logps",), NAMES])
+GKD = ("token_logps", "token_mixture_kls@0.5", "token_forward_mixture_kls@0.5")
+
+
+@pytest.mark.parametrize("names", [("token_logps",), OF_THE_REFERENCE, GKD])
 def test_no_array_of_batch_time_vocabulary_exists_forward_or_backward(names):
     batch, time, vocabulary, width = 2, 512, 131_072, 64
     temporary, program = _temporary_bytes(vocabulary, names, batch, time, width)

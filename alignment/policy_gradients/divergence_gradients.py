@@ -130,10 +130,13 @@ def _f_dpg(pseudo_reward: Callable[[Array, Array], Array], **texts: str) -> Stat
         policy, behaviour, target, log_z = _four(policy_logps, behaviour_logps, target_logps, log_partitions)
         checks.boolean(valid=valid)
         checks.same_shape(policy_logps=policy, valid=valid)
+        (mean,) = checks.floats(mean=state.mean)
+        if mean.shape:
+            raise AssertionError(f"state.mean must be a number, got shape {mean.shape}")
         fixed = _stop(policy)
         rewards = pseudo_reward(*_target_ratios(target, log_z, fixed))
         weights = jnp.exp(jnp.clip(fixed - behaviour, -_CAP, _CAP))
-        values = -weights * (rewards - _stop(state.mean)) * policy
+        values = -weights * (rewards - _stop(mean)) * policy
         return values, {"pseudo_rewards": rewards, "valid": valid}
 
     loss.__doc__ = _DOC.format(**{"code": ""} | texts)
