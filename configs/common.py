@@ -184,6 +184,16 @@ def taught_by(config: ConfigDict, run: ConfigDict, role: str = "teacher") -> Con
     return config
 
 
+def distillation(objective: dict) -> ConfigDict:
+    """An objective on the corpus' demonstrations with a bigger teacher, which learns them first."""
+    config = sft()
+    config.objective = ConfigDict(objective)
+    config.metrics.update({"kl_to_teacher": {}, "forward_kl_to_teacher": {}})
+    teacher = bigger(sft())
+    teacher.gold.samples = 0
+    return taught_by(config, teacher)
+
+
 def bigger(config: ConfigDict) -> ConfigDict:
     """The same run of a model about four times as large."""
     config.model.hidden_size, config.model.intermediate_size, config.model.num_layers = 192, 512, 6

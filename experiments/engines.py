@@ -33,7 +33,10 @@ _OF_ROLL_INS = ("roll_in_lengths", "coins", "iterations")
 
 
 def make(
-    config: ConfigDict, model, tokenizer, frozen_models: Mapping[str, Any] = _NONE,
+    config: ConfigDict,
+    model,
+    tokenizer,
+    frozen_models: Mapping[str, Any] = _NONE,
     frozen_params: Mapping[str, Any] = _NONE,
 ) -> rollouts.EngineWithMemory:
     """The engine of a run: the model in training itself, or what the config names.

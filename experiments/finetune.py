@@ -303,9 +303,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     elif config.training.gradient == "meta_rm":
         meta = {"meta_step": config.training.meta_step, "draws": draws, **scoring}
         gradient = of_trained(
-            lambda model: meta_gradient.make_gradient(
-                model, frozen_models, terms, metrics, data.sides, columns, **meta
-            )
+            lambda model: meta_gradient.make_gradient(model, frozen_models, terms, metrics, data.sides, columns, **meta)
         )
         make_step = functools.partial(step.make_update, gradient)
     elif combined:

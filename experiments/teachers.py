@@ -41,7 +41,9 @@ def check(config: ConfigDict, models: Collection[str], tokenizer: Any) -> None:
         if not directory or directory.startswith("BEFORE"):
             continue  # it has this run's tokenizer
         where = f"config.{role}.{'run.model.hugging_face' if settings.run else 'checkpoint'}"
-        check_tokenizer(where, directory, from_config.load_tokenizer(from_config.config_of_run(where, directory)), tokenizer)
+        check_tokenizer(
+            where, directory, from_config.load_tokenizer(from_config.config_of_run(where, directory)), tokenizer
+        )
 
 
 def check_tokenizer(key: str, directory: str, theirs: Any, ours: Any) -> None:
