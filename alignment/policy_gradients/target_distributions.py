@@ -117,21 +117,27 @@ def gdc_moment_update(
     return _stop(jnp.where(count > 0, coefficients - learning_rate * (estimates - wanted), coefficients))
 
 
-def _moments(coefficients, reference_logps, behaviour_logps, features, valid, moments, axis_name):
-    """E_p[phi] by self-normalised importance sampling, and the number of rows that count."""
+def _features(coefficients, reference_logps, behaviour_logps, features, valid, moments) -> list[Array]:
+    """Entry checks; then lambda, log-probs and features, the last three 0 in rows that do not count, held fixed."""
+    (coefficients,), (features,) = checks.floats(coefficients=coefficients), checks.floats(objective_rewards=features)
     reference, behaviour = checks.floats(reference_logps=reference_logps, behaviour_logps=behaviour_logps)
-    (features,) = checks.floats(objective_rewards=features)
     checks.leading_shape(reference_logps=reference, objective_rewards=features)
-    checks.boolean(valid=valid)
-    checks.same_shape(reference_logps=reference, valid=valid)
+    reference, behaviour = keep(reference, valid), keep(behaviour, valid)
     if features.shape[-1:] != coefficients.shape:
         raise AssertionError(
             f"coefficients must have shape {features.shape[-1:]} to go with objective_rewards, got {coefficients.shape}"
         )
     checks.constants("moments", moments, features.shape[-1])
-    features = jnp.where(valid[:, None], _stop(features), 0.0)
-    log_weights = keep(_stop(reference - behaviour), valid) + features @ _stop(coefficients)
-    log_weights = keep(log_weights, valid, IMPOSSIBLE)
+    features = jnp.where(valid[..., None], features, 0.0)
+    return [_stop(x) for x in (coefficients, reference, behaviour, features)]
+
+
+def _moments(coefficients, reference_logps, behaviour_logps, features, valid, moments, axis_name):
+    """E_p[phi] by self-normalised importance sampling, and the number of rows that count."""
+    coefficients, reference, behaviour, features = _features(
+        coefficients, reference_logps, behaviour_logps, features, valid, moments
+    )
+    log_weights = keep(reference - behaviour + features @ coefficients, valid, IMPOSSIBLE)
     top = jnp.max(log_weights)
     top = top if axis_name is None else jax.lax.pmax(top, axis_name)
     weights = jnp.where(valid, jnp.exp(log_weights - top), 0.0)
@@ -180,13 +186,11 @@ def _moment_loss(
     Paper: Khalifa et al., 2020, arXiv 2012.11635.
     """
     checks.number("learning_rate", learning_rate, 0.0)
-    _moments(state.coefficients, reference_logps, behaviour_logps, objective_rewards, valid, moments, None)
-    reference, _ = checks.floats(reference_logps=reference_logps, behaviour_logps=behaviour_logps)
-    (features,) = checks.floats(objective_rewards=objective_rewards)
-    features = jnp.where(valid[:, None], features, 0.0)
-    values = _stop(keep(reference, valid) + features @ state.coefficients.astype(features.dtype))
-    kept = {"reference_logps": reference, "behaviour_logps": behaviour_logps, "features": features, "valid": valid}
-    return values, jax.tree.map(_stop, kept)
+    coefficients, reference, behaviour, features = _features(
+        state.coefficients, reference_logps, behaviour_logps, objective_rewards, valid, moments
+    )
+    kept = {"reference_logps": reference, "behaviour_logps": behaviour, "features": features, "valid": valid}
+    return reference + features @ coefficients, kept
 
 
 def _moment_update(
@@ -221,14 +225,13 @@ def _log_add(x: Array, y: Array) -> Array:
     return top + jnp.log1p(jnp.exp(jnp.minimum(x, y) - top))
 
 
-def _absorbed(target_logps, behaviour_logps, places, valid, state, decay, axis_name) -> PartitionState:
-    """The state with the rows of a batch; `places` beyond its end are no row's."""
+def _absorbed(target_logps, behaviour_logps, places, valid, state, size, decay, axis_name) -> PartitionState:
+    """The state of `size` places with the rows of a batch; `places` beyond its end are no row's."""
     target, behaviour = checks.floats(target_logps=target_logps, behaviour_logps=behaviour_logps)
     checks.boolean(valid=valid)
     checks.same_shape(target_logps=target, valid=valid)
     log_weights = keep(_stop(target - behaviour), valid & (target > IMPOSSIBLE / 2), IMPOSSIBLE)
-    old_sums, old_counts = map(_stop, checks.floats(log_sums=state.log_sums, counts=state.counts))
-    size = old_sums.shape[0]
+    old_sums, old_counts = prompt_memory.fixed_state(size, log_sums=state.log_sums, counts=state.counts)
     places = jnp.where(valid, places, size)
     tops = jnp.full(size, IMPOSSIBLE, log_weights.dtype).at[places].max(log_weights, mode="drop")
     tops = tops if axis_name is None else jax.lax.pmax(tops, axis_name)
@@ -290,7 +293,7 @@ def _partition_loss(
     """
     _check_decay(decay)
     places = jnp.zeros(jnp.shape(valid), jnp.int32)
-    new = _absorbed(target_logps, behaviour_logps, places, valid, state, decay, axis_name)
+    new = _absorbed(target_logps, behaviour_logps, places, valid, state, 1, decay, axis_name)
     columns = {"target_logps": target_logps, "behaviour_logps": behaviour_logps, "valid": valid}
     return jnp.broadcast_to(_stop(_log_mean(new)), jnp.shape(valid)), jax.tree.map(_stop, columns)
 
@@ -299,7 +302,7 @@ def _partition_update(
     state: PartitionState, aux: dict[str, Array], *, decay: float = 1.0, axis_name: Any = None
 ) -> PartitionState:
     places = jnp.zeros(aux["valid"].shape, jnp.int32)
-    return _absorbed(aux["target_logps"], aux["behaviour_logps"], places, aux["valid"], state, decay, axis_name)
+    return _absorbed(aux["target_logps"], aux["behaviour_logps"], places, aux["valid"], state, 1, decay, axis_name)
 
 
 log_partition = StatefulKernel(_partition_init, _partition_loss, _partition_update)
@@ -361,7 +364,9 @@ def _prompts_update(
     checks.boolean(valid=aux["valid"])
     checks.same_shape(prompt_ids=aux["prompt_ids"], valid=aux["valid"])
     places = prompt_memory.known(aux["prompt_ids"], aux["valid"], num_prompts)
-    return _absorbed(aux["target_logps"], aux["behaviour_logps"], places, aux["valid"], state, decay, axis_name)
+    return _absorbed(
+        aux["target_logps"], aux["behaviour_logps"], places, aux["valid"], state, num_prompts, decay, axis_name
+    )
 
 
 prompt_log_partitions = StatefulKernel(_prompts_init, _prompts_loss, _prompts_update)

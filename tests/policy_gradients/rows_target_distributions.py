@@ -127,6 +127,7 @@ ROWS = (
         out_of_range=DECAY,
         hidden=HIDDEN,
         shared=("state",),
+        any_length=("state",),  # of one row; half of it is itself
         loss=_partition,
         batch_wide=True,
     ),
