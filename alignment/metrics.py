@@ -50,6 +50,8 @@ __all__ = [
     "reward_margin",
     "reward_model_accuracy",
     "sequence_forward_kls",
+    "sequence_kl",
+    "sequence_kl_k3",
     "step_accuracy",
     "target_kl",
     "target_total_variation",
@@ -408,6 +410,31 @@ def sequence_forward_kls(policy_token_forward_kls: Array, mask: Array) -> Array:
     """
     (policy_token_forward_kls,) = checks.floats(policy_token_forward_kls=policy_token_forward_kls)
     return _stop(masked_sum(policy_token_forward_kls, mask))
+
+
+def sequence_kl(policy_token_logps: Array, reference_token_logps: Array, mask: Array) -> Array:
+    """log pi - log ref of each completion, of which the mean over the policy's own samples is KL(policy || reference).
+
+    Shapes: `[B, T]` each; result float32 `[B]`, in nats per sequence; may be negative.
+    """
+    return masked_sum(_gaps(policy_token_logps, reference_token_logps, mask), mask)
+
+
+def sequence_kl_k3(policy_token_logps: Array, reference_token_logps: Array, mask: Array) -> Array:
+    """Sum over the tokens of exp(-d) - 1 + d, d = log pi - log ref: the same mean as `sequence_kl`, never negative.
+
+    d is taken into [-20, 20]. Schulman, 2020, "Approximating KL divergence".
+    Shapes: `[B, T]` each; result float32 `[B]`, in nats per sequence.
+    """
+    gaps = jnp.clip(_gaps(policy_token_logps, reference_token_logps, mask), -20.0, 20.0)
+    return masked_sum(jnp.expm1(-gaps) + gaps, mask)
+
+
+def _gaps(policy_token_logps: Array, reference_token_logps: Array, mask: Array) -> Array:
+    policy, reference = checks.floats(
+        policy_token_logps=policy_token_logps, reference_token_logps=reference_token_logps
+    )
+    return _stop(keep(policy, mask) - keep(reference, mask))
 
 
 # --- against a teacher, or towards a target distribution --------------------------------------------------------------

@@ -91,6 +91,9 @@ CASES = {
     "approx_kl": (RATIOS, {}, [[0.1487213, 0.0], [0.0, 0.1065307]]),
     "kl_to_teacher": ((TOKENS, MASK), {}, [[0.5, 0.0], [3.0, 4.0]]),
     "forward_kl_to_teacher": ((TOKENS, MASK), {}, [[0.5, 0.0], [3.0, 4.0]]),
+    # log-ratios 0.5 and 0, -0.5; e^-0.5 - 0.5 and 0, e^0.5 - 1.5
+    "sequence_kl": (RATIOS, {}, [0.5, -0.5]),
+    "sequence_kl_k3": (RATIOS, {}, [0.1065307, 0.1487213]),
     "draft_acceptance": ((F([[0.25, 9.0], [0.0, 1.0]]), MASK), {}, [[0.75, 0.0], [1.0, 0.0]]),
     # P / Z q = e^0.5 of the first, log(P / pi) = 0.5, log Z = -1; the second cannot be
     "target_kl": (TARGET, {}, [1.6487213 * 0.5 + 1, 1.0]),
