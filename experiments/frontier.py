@@ -8,21 +8,15 @@ of lines {"kl": .., "reward": ..}. Beside the figure stands its data, OUTPUT wit
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags
 
 from alignment.training import figures
-from experiments import finetune
-from experiments.from_config import say
-
-RUNS = flags.DEFINE_list("runs", [], "WORKDIRs of runs, or files of points, with commas between.")
-OUTPUT = flags.DEFINE_string("output", None, "The PNG to write.")
-KL = flags.DEFINE_string("kl", "sequence_kl", "The metric that is the KL, in nats per sequence.")
-REWARD = flags.DEFINE_string("reward", "reward", "The metric that is the reward.")
 
 
 def points_of(run: str, kl: str, reward: str) -> np.ndarray:
@@ -52,15 +46,24 @@ def run(runs: Sequence[str], output: str, *, kl: str = "sequence_kl", reward: st
     figures.draw_kl_reward_frontier(found, Path(output))
     lines = [{"run": name, "kl": x, "reward": y} for name, points in found.items() for x, y in points.tolist()]
     Path(output).with_suffix(".jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    say(f"{len(lines)} points of {len(found)} runs in {output}")
+    print(f"{len(lines)} points of {len(found)} runs in {output}")
     return found
 
 
-def main(_) -> None:
-    with finetune.as_command():
-        run(RUNS.value, OUTPUT.value, kl=KL.value, reward=REWARD.value)
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="experiments.frontier", description=__doc__.split("\n")[0], allow_abbrev=False
+    )
+    parser.add_argument("--runs", required=True, help="WORKDIRs of runs, or files of points, with commas between")
+    parser.add_argument("--output", required=True, help="the PNG to write")
+    parser.add_argument("--kl", default="sequence_kl", help="the metric that is the KL, in nats per sequence")
+    parser.add_argument("--reward", default="reward", help="the metric that is the reward")
+    args = parser.parse_args()
+    try:
+        run([name for name in args.runs.split(",") if name], args.output, kl=args.kl, reward=args.reward)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["runs", "output"])
-    app.run(main)
+    main()

@@ -269,6 +269,16 @@ def test_a_number_that_is_not_there_is_an_error():
         walked(["token_mixture_kls@1.5"], *logits_as_model(0, 2))
 
 
+def test_the_token_rewards_of_an_autoregressive_reward_model_are_never_positive_and_add_up_to_its_reward():
+    """What `genarm` trains by is what a decoder later adds, token by token."""
+    student, _, _ = models()
+    batch = rows()
+    got = computed(["policy_token_logps"], student, [], batch)
+    tokens = statistics.deliver("policy_token_logps", ("",), got, batch)
+    assert (tokens <= 0).all()
+    np.testing.assert_allclose(statistics.deliver("policy_logps", ("",), got, batch), tokens.sum(-1), rtol=1e-6)
+
+
 def test_policy_and_teacher_are_told_apart_and_only_the_policy_is_trained():
     student, teacher, _ = models()
     batch = rows()

@@ -21,11 +21,11 @@ B, T, V = 3, 4, 11
 
 
 def draw(kind, seed=0):
-    """Logits [B, T, V] of both and a mask; "extreme": the best token is 1e4 ahead of the rest, of either model's."""
+    """Logits [B, T, V] of both and a mask; "extreme": the best token is 100 nats ahead of the rest, of either model's."""
     rng = np.random.default_rng(seed)
     student, teacher = (2 * rng.normal(size=(B, T, V)).astype(np.float32) for _ in range(2))
     if kind == "extreme":
-        student, teacher = (1e4 * np.eye(V, dtype=np.float32)[rng.integers(0, V, (B, T))] for _ in range(2))
+        student, teacher = (100 * np.eye(V, dtype=np.float32)[rng.integers(0, V, (B, T))] for _ in range(2))
     mask = np.arange(T) < rng.integers(1, T + 1, B)[:, None]
     return student, teacher, mask
 
