@@ -21,7 +21,7 @@ B, T, V = 3, 4, 11
 
 
 def draw(kind, seed=0):
-    """Logits [B, T, V] of both and a mask; "extreme": the best token is 100 nats ahead of the rest, of either model's."""
+    """Logits [B, T, V] of both and a mask; "extreme": one token is 100 nats ahead of the rest, in either model."""
     rng = np.random.default_rng(seed)
     student, teacher = (2 * rng.normal(size=(B, T, V)).astype(np.float32) for _ in range(2))
     if kind == "extreme":
@@ -74,7 +74,9 @@ def test_value_and_gradient_are_those_of_trl(beta, kind):
         expected, expected_gradient = theirs(*data, beta, temperature)
         assert np.isfinite(expected) and np.isfinite(gradient).all()
         np.testing.assert_allclose(value, expected, rtol=2e-5, atol=2e-6)
-        np.testing.assert_allclose(gradient, expected_gradient, rtol=2e-4, atol=2e-6)
+        # A log-prob of -100 has an error of 1e-5 in float32, and the gradient is a difference of such.
+        atol = 2e-6 if kind == "ordinary" else 3e-5
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=2e-4, atol=atol)
 
 
 def test_trls_trainer_scores_at_temperature_one_what_it_samples_at_another():
