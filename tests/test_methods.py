@@ -74,9 +74,10 @@ def test_kernels_resolve(method):
 
 @each
 def test_paths_exist(method):
-    # An analysis explains other methods and trains nothing of its own; solvers of games and arithmetic on results or on
-    # a judge's verdicts neither.
+    # An analysis explains other methods and trains nothing of its own; solvers of small problems and arithmetic on
+    # results or on a judge's verdicts neither.
     own = ("alignment.analysis.", "alignment.evaluation.", "alignment.games.", "alignment.rewards.pairwise_judges.")
+    own += ("alignment.solvers.",)
     analysis = all(kernel.startswith(own) for kernel in method.kernels)
     assert method.configs or analysis, "a method needs a config"
     assert method.tests, "a method needs a test"

@@ -143,5 +143,5 @@ def test_an_objective_that_forgets_nothing_cannot_be_smoothed():
     terms = objective.bind({"sft": {"side": "retain"}}, alignment.losses, "objective", SIDES, ())
     with pytest.raises(ValueError, match="none does"):
         smoothing.make_gradient(None, terms, "sam", SETTINGS)
-    with pytest.raises(ValueError, match="config.training.gradient"):
+    with pytest.raises(ValueError, match=r"config\.training\.gradient"):
         smoothing.make_gradient(None, terms, "smooth", SETTINGS)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alignment import bilevel
+from alignment import solvers
 
 M = jnp.array([[1.0, -0.5], [0.25, 0.75]])
 A = jnp.array([[2.0, 0.5], [0.5, 1.0]])
@@ -38,7 +38,7 @@ def penalised(x, sigma):
 
 
 def penalty_gradient(x, sigma):
-    return jax.grad(lambda x: bilevel.penalty_objective(upper, lower, x, penalised(x, sigma), M @ x, sigma=sigma))(x)
+    return jax.grad(lambda x: solvers.penalty_objective(upper, lower, x, penalised(x, sigma), M @ x, sigma=sigma))(x)
 
 
 def test_the_gradient_of_the_penalty_is_the_hypergradient_up_to_a_multiple_of_sigma():
@@ -57,13 +57,13 @@ def test_held_minimisers_give_the_derivative_of_the_penalty_with_minimisers_that
 
 def test_without_an_upper_function_the_penalty_is_zero():
     y = M @ X
-    assert bilevel.penalty_objective(lambda x, y: jnp.zeros(()), lower, X, y, y, sigma=0.1) == 0.0
+    assert solvers.penalty_objective(lambda x, y: jnp.zeros(()), lower, X, y, y, sigma=0.1) == 0.0
 
 
 def test_the_penalty_method_finds_the_minimiser_of_its_penalty_and_keeps_to_its_set():
     sigma = 0.05
     solve = functools.partial(
-        bilevel.penalty_bilevel, upper, lower, sigma=sigma, inner_steps=40, inner_rate=0.4, rate=0.3
+        solvers.penalty_bilevel, upper, lower, sigma=sigma, inner_steps=40, inner_rate=0.4, rate=0.3
     )
     run = jax.jit(functools.partial(solve, steps=150))(X, jnp.zeros(2))
     assert jnp.linalg.norm(penalty_gradient(run.x, sigma)) < 2e-3
@@ -74,7 +74,7 @@ def test_the_penalty_method_finds_the_minimiser_of_its_penalty_and_keeps_to_its_
 
 
 def test_bo_rep_moves_by_steps_of_one_length_towards_the_minimiser():
-    run = jax.jit(functools.partial(bilevel.bo_rep, upper, lower, steps=400, eta=0.01, nu=0.3, lower_rate=0.4))(
+    run = jax.jit(functools.partial(solvers.bo_rep, upper, lower, steps=400, eta=0.01, nu=0.3, lower_rate=0.4))(
         X, jnp.zeros(2)
     )
     lengths = jnp.linalg.norm(jnp.diff(run.path, axis=0), axis=1)
@@ -87,17 +87,17 @@ def test_with_unit_curvature_and_unit_step_the_adjoint_is_the_upper_gradient_and
         return jnp.sum((y - M @ x) ** 2) / 2
 
     run = jax.jit(
-        functools.partial(bilevel.bo_rep, upper, unit, steps=1, nu=1.0, beta=0.0, lower_rate=1.0, lower_steps=1)
+        functools.partial(solvers.bo_rep, upper, unit, steps=1, nu=1.0, beta=0.0, lower_rate=1.0, lower_steps=1)
     )(X, jnp.zeros(2))
     np.testing.assert_allclose(run.adjoint, M @ X - TARGET, rtol=1e-5)
     np.testing.assert_allclose(run.momentum, hypergradient(X), rtol=1e-5)
 
 
 def test_bo_rep_leaves_the_lower_variable_between_its_turns_and_stays_without_a_gradient():
-    still = jax.jit(functools.partial(bilevel.bo_rep, lambda x, y: jnp.sum(y) * 0.0, lower, steps=2))(X, jnp.zeros(2))
+    still = jax.jit(functools.partial(solvers.bo_rep, lambda x, y: jnp.sum(y) * 0.0, lower, steps=2))(X, jnp.zeros(2))
     np.testing.assert_array_equal(still.x, X)
     one, two = (
-        jax.jit(functools.partial(bilevel.bo_rep, upper, lower, steps=n, period=2, refinement_steps=1))(X, jnp.zeros(2))
+        jax.jit(functools.partial(solvers.bo_rep, upper, lower, steps=n, period=2, refinement_steps=1))(X, jnp.zeros(2))
         for n in (1, 2)
     )
     np.testing.assert_array_equal(one.y, two.y)
@@ -115,7 +115,7 @@ def coupled():
 
 def test_lv_hba_finds_the_solution_and_the_multiplier_of_a_lower_constraint():
     solve = functools.partial(
-        bilevel.lv_hba, *coupled(), steps=8000, alpha=0.2, beta=0.5, eta=0.2, gamma_1=1.0, gamma_2=1.0, penalty=2.0,
+        solvers.lv_hba, *coupled(), steps=8000, alpha=0.2, beta=0.5, eta=0.2, gamma_1=1.0, gamma_2=1.0, penalty=2.0,
         project=lambda x, y: (x, jnp.minimum(y, 1.0)),
     )  # fmt: skip
     end = jax.jit(solve)(jnp.zeros(1), jnp.zeros(1))
@@ -142,17 +142,17 @@ def test_the_directions_of_lv_hba_are_the_gradient_of_its_value_function():
         value += jnp.sum((theta - y) ** 2) / 4 - jnp.sum((multiplier - z) ** 2)
         return functions[0](x, y) / c + functions[1](x, y) - value
 
-    state = bilevel.LvHbaState(x, y, *saddle(x, y, z), z)
+    state = solvers.LvHbaState(x, y, *saddle(x, y, z), z)
     assert state.multipliers[0] > 0
-    got = bilevel.lv_hba_directions(*functions, state, c, **gammas)
+    got = solvers.lv_hba_directions(*functions, state, c, **gammas)
     for direction, expected in zip(got, jax.grad(objective, argnums=(0, 1, 2))(x, y, z), strict=True):
         np.testing.assert_allclose(direction, expected, rtol=1e-4)
 
 
 def test_lv_hba_without_active_constraints_moves_x_by_the_upper_gradient_over_the_penalty():
     functions, x, y = coupled(), jnp.array([0.3]), jnp.array([-0.4])
-    state = bilevel.LvHbaState(x, y, y, jnp.zeros(1), jnp.zeros(1))
-    np.testing.assert_allclose(bilevel.lv_hba_directions(*functions, state, 4.0)[0], (x - 2) / 4, rtol=1e-6)
+    state = solvers.LvHbaState(x, y, y, jnp.zeros(1), jnp.zeros(1))
+    np.testing.assert_allclose(solvers.lv_hba_directions(*functions, state, 4.0)[0], (x - 2) / 4, rtol=1e-6)
 
 
 # Three sources of one linear regression: clean labels, shuffled labels, labels of the opposite sign.
@@ -173,7 +173,7 @@ def mixture():
 def test_scalebio_gives_the_clean_source_all_weight_and_the_model_its_test_loss():
     sources, validation = mixture()
     run = jax.jit(
-        lambda logits, w, batches: bilevel.scalebio(
+        lambda logits, w, batches: solvers.scalebio(
             sources, validation, logits, w, batches, weight_rate=0.05, model_rate=0.02, shadow_rate=0.02
         )
     )(jnp.zeros(3), jnp.zeros(4), jnp.arange(300))
@@ -191,7 +191,7 @@ def _stacked(sources):
 
 def test_with_one_source_scalebio_is_training_on_it_and_on_the_validation_data():
     sources, validation = mixture()
-    run = bilevel.scalebio(
+    run = solvers.scalebio(
         lambda w, b: sources(w, b)[:1], validation, jnp.zeros(1), jnp.zeros(4), jnp.arange(2), alpha=2.0
     )
     w = jnp.zeros(4)
@@ -203,12 +203,12 @@ def test_with_one_source_scalebio_is_training_on_it_and_on_the_validation_data()
 
 def test_the_weight_gradient_sums_to_zero_vanishes_where_both_models_agree_and_is_that_of_the_penalty():
     logits, one, other = jnp.array([0.2, -1.0, 0.5]), jnp.array([1.0, 2.0, 0.5]), jnp.array([0.7, 2.5, 0.1])
-    gradient = bilevel.scalebio_weight_gradient(logits, one, other, alpha=4.0)
+    gradient = solvers.scalebio_weight_gradient(logits, one, other, alpha=4.0)
     np.testing.assert_allclose(gradient.sum(), 0.0, atol=1e-6)
-    np.testing.assert_array_equal(bilevel.scalebio_weight_gradient(logits, one, one), 0.0)
+    np.testing.assert_array_equal(solvers.scalebio_weight_gradient(logits, one, one), 0.0)
     losses = {"w": one, "u": other}
     penalty = jax.grad(
-        lambda lam: bilevel.penalty_objective(
+        lambda lam: solvers.penalty_objective(
             lambda lam, y: jnp.zeros(()), lambda lam, y: jnp.sum(jax.nn.softmax(lam) * losses[y[0]]),
             lam, _Label("w"), _Label("u"), sigma=0.25,
         )
@@ -224,11 +224,11 @@ class _Label(str):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: bilevel.scalebio_weight_gradient(*[jnp.zeros(2)] * 3, alpha=0.0), r"alpha must lie in \(0, inf\)"),
-        (lambda: bilevel.penalty_bilevel(upper, lower, X, X, steps=0), r"steps must be an integer in \[1, inf\)"),
-        (lambda: bilevel.penalty_objective(upper, lower, X, X, X, sigma=-1.0), r"sigma must lie in \(0, inf\)"),
-        (lambda: bilevel.bo_rep(upper, lower, X, X, steps=1, beta=1.0), r"beta must lie in \[0, 1\)"),
-        (lambda: bilevel.lv_hba(*coupled(), X, X, steps=1, eta=0.0), r"eta must lie in \(0, inf\)"),
+        (lambda: solvers.scalebio_weight_gradient(*[jnp.zeros(2)] * 3, alpha=0.0), r"alpha must lie in \(0, inf\)"),
+        (lambda: solvers.penalty_bilevel(upper, lower, X, X, steps=0), r"steps must be an integer in \[1, inf\)"),
+        (lambda: solvers.penalty_objective(upper, lower, X, X, X, sigma=-1.0), r"sigma must lie in \(0, inf\)"),
+        (lambda: solvers.bo_rep(upper, lower, X, X, steps=1, beta=1.0), r"beta must lie in \[0, 1\)"),
+        (lambda: solvers.lv_hba(*coupled(), X, X, steps=1, eta=0.0), r"eta must lie in \(0, inf\)"),
     ],
 )
 def test_what_is_out_of_range_is_said(call, message):
