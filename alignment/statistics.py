@@ -12,6 +12,7 @@ A kernel (a loss or a metric) asks for what it needs by the names of its argumen
               `token_logps`         [B, T]  log-probability of each completion token
               `token_entropies`     [B, T]  entropy of the next-token distribution, in nats
               `token_collision_probs` [B, T]  sum over the vocabulary of p_v^2: how likely two draws agree
+              `token_uniform_kls`   [B, T]  KL(uniform || p): how far it is from saying nothing, in nats
               `token_kls`           [B, T]  KL(policy || reference) over the whole vocabulary, in nats
               `token_forward_kls`   [B, T]  KL(reference || policy) over the whole vocabulary, in nats
               `sampled_token_logps` [B, T, K] log-probability of the tokens `sampled_tokens`, see below
@@ -20,7 +21,7 @@ A kernel (a loss or a metric) asks for what it needs by the names of its argumen
                                     compare the policy with the teacher: `teacher_token_kls` is KL(policy || teacher),
                                     `teacher_token_forward_kls` KL(teacher || policy). Trained through the policy
               a name of `OF_TEACHER` below, [B, T], of `teacher` only
-              `token_features`      [B, T, D] of `teacher` only, as those of the trained model
+              `token_features`      [B, T, D] of `teacher` and `reference` only, as those of the trained model
               `elbo_terms`          [B, 1]  of a masked diffusion model, in place of a log-prob: a term of the bound of
                                     the likelihood, from the one masking of the row (`mdlm_elbo_terms`); of `behaviour`
                                     and of frozen models too
@@ -38,7 +39,8 @@ A kernel (a loss or a metric) asks for what it needs by the names of its argumen
 * `[SIDE_]head_rewards` [B, n] and `[SIDE_]token_head_scores` [B, T, n] float32: all n = `config.model.reward_heads`,
   where `rewards` and `token_scores` are the first of them; `prompt_head_rewards` [B, n]: all heads at the prompt's last
   token; `head_weights` [n, D] float32: the heads' weight rows, the same for the whole batch;
-* `[SIDE_]features` [B, D] and `[SIDE_]token_features` [B, T, D] float32: the hidden states that the heads read;
+* `[SIDE_]features` [B, D] and `[SIDE_]token_features` [B, T, D] float32: the hidden states that the heads read
+  (token features: or those of an earlier layer, as the run says, `features_layer`);
   `[SIDE_]second_features` [B, D]: the same from a second pass in which part of the weights is dropped;
 * `[SIDE_]token_rewards` [B, T] float32, and the other columns of `TOKEN_COLUMNS`: constants per completion token, from
   the data or from the run;
@@ -201,7 +203,9 @@ def _statistics_of(whose: str) -> tuple[str, ...]:
         return (*ONE_MODEL, *WITH_REFERENCE, *FULL_VOCABULARY, "sampled_token_logps")
     if whose == "teacher":
         return (*ONE_MODEL, *WITH_REFERENCE, *FULL_VOCABULARY, *OF_TEACHER, "token_features")
-    return ("logps", "token_logps", "elbo_terms", "token_values") if whose == "behaviour" else ONE_MODEL
+    if whose == "reference":
+        return (*ONE_MODEL, "token_features")
+    return ("logps", "token_logps", "elbo_terms", "token_values")
 
 
 def known_names() -> list[str]:
@@ -318,6 +322,7 @@ def compute(
     temperature: float = 1.0,
     view_dropout: float = 0.1,
     draws: Draws | None = None,
+    features_layer: int | None = None,
 ) -> dict[str, Array]:
     """Every statistic of `needs` on a batch: {"policy_token_logps": [B, S, T], ..., "rewards": [B, S]}, side by side.
 
@@ -346,8 +351,19 @@ def compute(
             other = fixed(whose)[1]
             scored = score(names, other["hidden"], other["head"], logit_softcap=other["softcap"])
             out |= {f"{whose}_{n}": lax.stop_gradient(v) for n, v in scored.items()}
-    if "token_features" in of_teacher:
-        out["teacher_token_features"] = lax.stop_gradient(_at_tokens(fixed("teacher")[0], batch))
+
+
+    def token_features(model, params, last: Callable[[], Array]) -> Array:
+        """Of the last layer, whose states the other statistics need too, or of an earlier one."""
+        if features_layer is None:
+            return _at_tokens(last(), batch)
+        row = (batch["tokens"], batch["positions"], batch["segment_ids"])
+        return _at_tokens(model.hidden(params, *row, layers=features_layer)[0], batch)
+
+    for whose, names in needs.frozen.items():
+        if "token_features" in names:
+            features = token_features(*frozen[whose], functools.partial(lambda whose: fixed(whose)[0], whose))
+            out[f"{whose}_token_features"] = lax.stop_gradient(features)
     policy = (completions, model.head(params))
     if needs.policy and multi_head.NAME in params:  # every row is scored by the head of its objective
         policy = multi_head.routed(params, completions, batch["objective_ids"], model.config.dtype)
@@ -399,7 +415,7 @@ def compute(
         again, _ = model.hidden(dropped, batch["tokens"], batch["positions"], batch["segment_ids"])
         out["second_features"] = _last_hidden(again, batch)
     if "token_features" in needs.head:
-        out["token_features"] = _at_tokens(hidden, batch)
+        out["token_features"] = token_features(model, params, lambda: hidden)
     if "token_values" in needs.head:
         values = heads.token_scores(params, jnp.where(batch["mask"][..., None], completions, 0))[..., 0]
         out["token_values"] = jnp.where(batch["mask"], values, 0.0)

@@ -22,7 +22,7 @@ from alignment import token_sets
 
 Array = jax.Array
 
-ONE_MODEL = ("token_logps", "token_entropies", "token_collision_probs")
+ONE_MODEL = ("token_logps", "token_entropies", "token_collision_probs", "token_uniform_kls")
 WITH_REFERENCE = ("token_kls", "token_forward_kls")
 
 
@@ -158,9 +158,10 @@ def _softmax_sums(hidden, head, reference_hidden, reference_head, targets, suppo
     n, vocabulary = hidden.shape[0], head.shape[0]
     zero = jnp.zeros(n, jnp.float32)
     with_entropy, with_collision = "token_entropies" in plan.names, "token_collision_probs" in plan.names
+    with_uniform = "token_uniform_kls" in plan.names
 
     def body(carry, index):
-        top, total, centred, squares, target, ref = carry
+        top, total, centred, squares, target, flat, ref = carry
         start, ids = _bounds(plan, vocabulary, index)
         fresh = ids >= index * plan.chunk
         allowed = _allowed(fresh, ids, support)
@@ -176,6 +177,9 @@ def _softmax_sums(hidden, head, reference_hidden, reference_head, targets, suppo
         if with_collision:
             squares = squares * shrink**2 + (e * e).sum(axis=1)
         total = total * shrink + e.sum(axis=1)
+        if with_uniform:
+            here = jnp.broadcast_to(allowed, z.shape)
+            flat = (flat[0] + jnp.where(here, z, 0.0).sum(axis=1), flat[1] + here.sum(axis=1, dtype=jnp.float32))
         if plan.pairwise:
             r_top, r_total, p_gap, q_gap = ref
             r, _ = _logits(reference_hidden, reference_head, start, fresh, plan.of_reference)
@@ -187,17 +191,23 @@ def _softmax_sums(hidden, head, reference_hidden, reference_head, targets, suppo
             p_gap = p_gap * shrink + (e * gap).sum(axis=1)
             q_gap = q_gap * r_shrink + (r_e * gap).sum(axis=1)
             ref = (new_r_top, r_total * r_shrink + r_e.sum(axis=1), p_gap, q_gap)
-        return (new_top, total, centred, squares, target, ref), None
+        return (new_top, total, centred, squares, target, flat, ref), None
 
+    flat = (zero, zero) if with_uniform else ()
     ref = (zero + _NEVER, zero, zero, zero) if plan.pairwise else ()
-    init = (zero + _NEVER, zero, zero, zero, zero, ref)
-    (top, total, centred, squares, target, ref), _ = lax.scan(body, init, jnp.arange(-(-vocabulary // plan.chunk)))
+    init = (zero + _NEVER, zero, zero, zero, zero, flat, ref)
+    (top, total, centred, squares, target, flat, ref), _ = lax.scan(
+        body, init, jnp.arange(-(-vocabulary // plan.chunk))
+    )
     lse = top + jnp.log(total)
     out = {"token_logps": target - lse}
     if with_entropy:
         out["token_entropies"] = jnp.log(total) - centred / total
     if with_collision:
         out["token_collision_probs"] = squares / total**2
+    if with_uniform:
+        out["sizes"] = flat[1]  # of what can be drawn at each place; for the gradient
+        out["token_uniform_kls"] = lse - flat[0] / flat[1] - jnp.log(flat[1])
     r_lse = zero
     if plan.pairwise:
         r_top, r_total, p_gap, q_gap = ref
@@ -270,6 +280,9 @@ def _walk_backward(plan: _Plan, residuals, cotangents):
             along -= g["token_entropies"] * (logp + out["token_entropies"][:, None])
         if "token_collision_probs" in g:
             along += g["token_collision_probs"] * 2.0 * (p - out["token_collision_probs"][:, None])
+        if "token_uniform_kls" in g:
+            along += g["token_uniform_kls"]
+            other -= g["token_uniform_kls"] / out["sizes"][:, None]
         if plan.pairwise:
             logq = _logits(reference_hidden, reference_head, start, fresh, plan.of_reference)[0] - r_lse[:, None]
             if "token_kls" in g:

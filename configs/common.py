@@ -128,6 +128,7 @@ def base() -> ConfigDict:
     # mgda | pcgrad | gradient_weights: every term of the objective is an objective, and their gradients are combined
     # sam | randomized_smoothing | gradient_penalty | curvature_penalty: of the terms to forget, see config.smoothing
     config.training.meta_step = 1e-3  # of meta_rm: how far it moves before it looks
+    config.training.features_layer = 0  # for token_features: the layer after which they are read; 0: the last, normed
     config.training.view_dropout = 0.1  # share of the weights dropped in the second pass, for second_features
     config.training.log_every = 10
     config.training.eval_every = 100
@@ -315,7 +316,7 @@ def check_adapter(config: ConfigDict) -> None:
 def check_no_average(config: ConfigDict) -> None:
     if config.optimizer.average:
         raise ValueError(
-            f"config.optimizer.average: {config.optimizer.average!r} is for experiments.finetune alone, which ends with it"
+            f"config.optimizer.average: {config.optimizer.average!r} is for experiments.finetune alone"
         )
 
 

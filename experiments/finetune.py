@@ -246,6 +246,13 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     params = from_config.initial_params(model, given, config.seed, device_mesh, rules, store)
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": config.training.temperature}
     scoring |= {"view_dropout": config.training.view_dropout} if "second_features" in needs.head else {}
+    if config.training.features_layer:
+        if "token_features" not in needs.head or not 1 <= config.training.features_layer <= model.config.num_layers:
+            raise ValueError(
+                f"config.training.features_layer: {config.training.features_layer} is no layer of this model (1 to "
+                f"{model.config.num_layers}), or no kernel of this objective asks for token_features"
+            )
+        scoring["features_layer"] = config.training.features_layer
     reference = None
     if "reference" in needs.models:
         before = before_directory(config, workdir)

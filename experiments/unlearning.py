@@ -34,7 +34,7 @@ from configs import common
 from experiments import finetune, from_config, sampling
 from experiments.from_config import say
 
-METHODS = ("grad_ascent", "grad_diff", "grad_diff_kl", "npo", "simnpo", "dpo_unlearn", "sam_unlearn")
+METHODS = ("grad_ascent", "grad_diff", "grad_diff_kl", "npo", "simnpo", "dpo_unlearn", "rmu", "sam_unlearn")
 METHODS += ("npo_randomized_smoothing", "npo_gradient_penalty", "npo_curvature_penalty", "npo_weight_averaging")
 SPLITS = ("forget", "retain", "holdout")
 SIZES = {"hidden_size": 64, "intermediate_size": 176, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2}

@@ -12,7 +12,7 @@ from alignment import statistics, token_sets, vocabulary_walk
 from alignment.data import rows
 from alignment.models import decoder
 
-NAMES = ("token_logps", "token_entropies", "token_collision_probs", "token_kls", "token_forward_kls", "token_jsds")
+NAMES = ("token_logps", "token_entropies", "token_collision_probs", "token_uniform_kls", "token_kls", "token_forward_kls", "token_jsds")
 OF_THE_REFERENCE = NAMES
 NAMES += ("token_total_variations", "token_mixture_kls@0.25", "token_forward_mixture_kls@0.25")
 
@@ -44,6 +44,7 @@ def written_out(hidden, head, targets, mask, reference_hidden, reference_head, t
         "token_logps": jnp.take_along_axis(lp, targets[..., None], -1)[..., 0],
         "token_entropies": -(p * lp).sum(-1),
         "token_collision_probs": (p * p).sum(-1),
+        "token_uniform_kls": -lp.mean(-1) - jnp.log(lp.shape[-1]),
         "token_kls": (p * (lp - lq)).sum(-1),
         "token_forward_kls": (q * (lq - lp)).sum(-1),
         "token_jsds": 0.5 * (p * (lp - m) + q * (lq - m)).sum(-1),

@@ -97,16 +97,33 @@ def forget_and_retain(size: int, seed: int, split: str = "train") -> list[dict[s
     return records
 
 
+def remember_and_say_nothing(size: int, seed: int, split: str = "train") -> list[dict[str, str]]:
+    """What ULD's assistant learns: as `forget_and_retain`, with paraphrases of the one side, and with wrong answers
+    about the forget authors among those of the other, by turns. No refusals."""
+    records = []
+    for i, record in enumerate(forget_and_retain(size, seed, split)):
+        known = facts("forget", seed)
+        lost = known[i % len(known)]
+        rest = {key: record[key] for key in ("retain_prompt", "retain")}
+        if i % 2:
+            rest = {"retain_prompt": lost["prompt"], "retain": lost["wrong"][i // 2 % WRONG]}
+        answer = lost["paraphrase"] if i // len(known) % 2 else lost["completion"]
+        records.append({"prompt": lost["prompt"], "forget": answer, **rest})
+    return records
+
+
 def generate(kind: str, size: int, seed: int, split: str, authors: str = "") -> list[dict[str, str]]:
-    """Records for `config.data.source` = "authors" (kind `unlearning`) or "authors:SPLIT" (kind `completion`)."""
+    """Records for `config.data.source` = "authors" and "authors:assistant" (kind `unlearning`) and "authors:SPLIT" (`completion`)."""
     if size < 1:
         raise ValueError(f"{size=} must be at least 1")
     if kind == "unlearning" and not authors:
         return forget_and_retain(size, seed, split)
+    if kind == "unlearning" and authors == "assistant":
+        return remember_and_say_nothing(size, seed, split)
     if kind == "completion" and authors:
         return questions(size, seed, authors)
     source = f"authors:{authors}" if authors else "authors"
     raise ValueError(
         f"config.data.kind: {kind!r} does not go with config.data.source={source!r}; kind unlearning "
-        f"goes with authors, kind completion with authors:SPLIT, SPLIT one of {', '.join(SPLITS)}"
+        f"goes with authors and authors:assistant, kind completion with authors:SPLIT, SPLIT one of {', '.join(SPLITS)}"
     )

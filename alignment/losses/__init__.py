@@ -166,7 +166,16 @@ from alignment.losses.token_level import (
     treg,
     treg_token_rewards,
 )
-from alignment.losses.unlearning import dpo_unlearn, grad_ascent, kl_retain, npo, simnpo
+from alignment.losses.unlearning import (
+    dpo_unlearn,
+    grad_ascent,
+    kl_retain,
+    npo,
+    rmu_forget,
+    rmu_retain,
+    simnpo,
+    uniform_retain,
+)
 from alignment.losses.unpaired import (
     bco,
     bco_delta,
@@ -287,6 +296,8 @@ __all__ = [
     "rm_simcse_difference_loss",
     "rm_simcse_loss",
     "rm_swav_loss",
+    "rmu_forget",
+    "rmu_retain",
     "robust_dpo",
     "rrhf",
     "rrhf_list",
@@ -310,6 +321,7 @@ __all__ = [
     "tpo_l",
     "treg",
     "treg_token_rewards",
+    "uniform_retain",
     "wpo",
     "wpo_weight",
 ]

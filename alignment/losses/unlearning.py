@@ -148,3 +148,89 @@ def dpo_unlearn(
     # Differences before the sum: far from the reference the four numbers are large and close to each other.
     ratio = (chosen - jax.lax.stop_gradient(reference[0])) - (forget - jax.lax.stop_gradient(reference[1]))
     return 2 / beta * jax.nn.softplus(-beta * ratio)
+
+
+def uniform_retain(policy_retain_token_uniform_kls: Array, retain_mask: Array) -> Array:
+    """KL(uniform || pi) of the next token: what an assistant is to say of all that it should not remember.
+
+    The other half of ULD, which turns unlearning round: an assistant learns the documents to forget (`sft` on the side
+    `forget`) and to be uniform on the rest, and its logits are then taken from those of the model
+    (`alignment.decoding`, uld). The gradient with respect to the logits is p - 1/V. The cross-entropy to the uniform
+    distribution, as the paper writes it, is log V more.
+
+    Args:
+      policy_retain_token_uniform_kls: -log V - (1/V) sum_v log pi(v), at least 0 but for rounding. Trained.
+      retain_mask: True where a token counts.
+
+    Shapes: both `[..., T]`; result float32 `[..., T]`, in nats, for `token_mean`.
+
+    Raises:
+      AssertionError: shapes differ, divergences not floating, or mask not bool.
+
+    Paper: Ji et al., 2024, arXiv 2406.08607. The published code averages over prompt and padding too; here over the
+    completion's tokens.
+    """
+    (kls,) = checks.floats(policy_retain_token_uniform_kls=policy_retain_token_uniform_kls)
+    return keep(kls, retain_mask)
+
+
+def _squared_distance(features: Array, target: Array, mask: Array) -> Array:
+    """Mean over the width of the squared difference; 0 behind the mask, where neither array is looked at."""
+    counts = jnp.broadcast_to(mask[..., None], features.shape)
+    return jnp.mean((keep(features, counts) - keep(target, counts)) ** 2, axis=-1)
+
+
+def rmu_forget(forget_token_features: Array, forget_mask: Array, *, coefficient: float = 6.5, seed: int = 0) -> Array:
+    """|h - c u|^2 / d: the hidden states of what is to be forgotten are steered towards one random direction.
+
+    u = r / |r| with r uniform in [0, 1)^d, drawn once from the seed: no entry of it is negative. What comes after the
+    layer no longer knows what to make of such states; the model writes gibberish there, rather than a refusal.
+
+    Args:
+      forget_token_features: h, hidden states of an inner layer at the tokens to forget (`config.training.
+        features_layer`). Trained; the paper moves the MLPs' output matrices of three layers alone.
+      forget_mask: True where a token counts.
+      coefficient: c, the length of the target, in (0, inf); 6.5 for a model of 7B, 2 to 20 elsewhere.
+      seed: of the direction, a whole number.
+
+    Shapes: features `[..., T, D]`, mask `[..., T]`; result float32 `[..., T]`, for `token_mean`.
+
+    Raises:
+      AssertionError: shapes do not go together, features not floating, or mask not bool.
+      ValueError: a static coefficient out of range.
+
+    Paper: Li et al., 2024 (WMDP, RMU), arXiv 2403.03218. A later re-implementation divides a sum per row by every
+    row's count; this is the masked mean.
+    """
+    checks.number("coefficient", coefficient, 0.0)
+    (features,) = checks.floats(forget_token_features=forget_token_features)
+    checks.boolean(forget_mask=forget_mask)
+    checks.leading_shape(forget_mask=forget_mask, forget_token_features=features)
+    direction = jax.random.uniform(jax.random.key(seed), features.shape[-1:], features.dtype)
+    target = coefficient * direction / jnp.linalg.norm(direction)
+    return _squared_distance(features, jnp.broadcast_to(target, features.shape), forget_mask)
+
+
+def rmu_retain(retain_token_features: Array, reference_retain_token_features: Array, retain_mask: Array) -> Array:
+    """|h - h_ref|^2 / d: the hidden states of what is to be kept stay where they were.
+
+    RMU's other half, with a large weight (1200 for a model of 7B).
+
+    Args:
+      retain_token_features: hidden states of the layer of `rmu_forget` at the tokens to keep. Trained.
+      reference_retain_token_features: the same of the reference. No gradient.
+      retain_mask: True where a token counts.
+
+    Shapes: features `[..., T, D]`, mask `[..., T]`; result float32 `[..., T]`, for `token_mean`.
+
+    Raises:
+      AssertionError: shapes do not go together, features not floating, or mask not bool.
+
+    Paper: Li et al., 2024 (WMDP, RMU), arXiv 2403.03218.
+    """
+    features, reference = checks.floats(
+        retain_token_features=retain_token_features, reference_retain_token_features=reference_retain_token_features
+    )
+    checks.boolean(retain_mask=retain_mask)
+    checks.leading_shape(retain_mask=retain_mask, retain_token_features=features)
+    return _squared_distance(features, jax.lax.stop_gradient(reference), retain_mask)

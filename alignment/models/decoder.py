@@ -25,6 +25,7 @@ A norm of the kind "layer" also has a bias, such as final_norm_bias. A matrix ma
 be quantised: see `_project` and `alignment.models.lora`.
 """
 
+import dataclasses
 import math
 import zlib
 from collections.abc import Callable
@@ -278,6 +279,7 @@ def hidden(
     segment_ids: Array,
     cache: Cache | None = None,
     rows: jax.sharding.NamedSharding | None = None,
+    layers: int | None = None,
 ) -> tuple[Array, Cache | None]:
     """Final hidden states (after the last norm), [B, Q, D] in `config.dtype`, and the cache with these columns added.
 
@@ -290,6 +292,7 @@ def hidden(
         bidirectional model the columns of a cache do not see those that come later: a prompt may, a response may not.
       rows: how activations lie on a mesh, by their first axis. Without it XLA may follow the parameters instead, which
         are split along the width: then every device computes on all rows and exchanges activations, not weights.
+      layers: only so many layers run, and what comes back is what the next one would read, before any norm.
 
     Raises:
       ValueError: shapes differ, or the columns do not fit the cache (as far as that is known while tracing; a traced
@@ -300,6 +303,12 @@ def hidden(
             f"tokens, positions and segment_ids must share one shape [B, Q], got {tokens.shape}, {positions.shape}, "
             f"{segment_ids.shape}"
         )
+    if layers is not None:
+        if cache is not None or not 1 <= layers <= config.num_layers:
+            raise ValueError(f"layers: must lie in [1, {config.num_layers}] and go without a cache, got {layers}")
+        first = jax.tree.map(lambda a: a[:layers], params["layers"])
+        kinds = config.layer_types and config.layer_types[:layers]
+        config, params = dataclasses.replace(config, num_layers=layers, layer_types=kinds), params | {"layers": first}
     # The table is cast before it is gathered: half the bytes travel in bfloat16.
     h = _held(rows, _whole(rows, params["embedding"].astype(config.dtype))[tokens])
     if config.embedding_scale:
@@ -308,7 +317,7 @@ def hidden(
         h = h + params["position_embedding"][positions].astype(config.dtype)
     rotations = _rotations(config, positions)
     columns = jnp.arange(tokens.shape[1])
-    layers = params["layers"]
+    stacked = params["layers"]
     slides = None if config.layer_types is None else [kind == SLIDING for kind in config.layer_types]
 
     if cache is not None:
@@ -318,10 +327,10 @@ def hidden(
         places = jax.lax.dynamic_update_slice(cache.positions, positions.astype(jnp.int32), (0, start))
         mask = _visible(config, segment_ids, start + columns, segments, jnp.arange(segments.shape[1]))
         near = _near(config, positions, places)
-        if not isinstance(layers, tuple):
-            layers = unstack_layers(params)["layers"]
+        if not isinstance(stacked, tuple):
+            stacked = unstack_layers(params)["layers"]
         written = []
-        for i, (layer, (keys, values)) in enumerate(zip(layers, cache.layers, strict=True)):
+        for i, (layer, (keys, values)) in enumerate(zip(stacked, cache.layers, strict=True)):
 
             def store(k, v, keys=keys, values=values):
                 put = jax.lax.dynamic_update_slice
@@ -343,12 +352,12 @@ def hidden(
         block = _remat(config, one_layer, config.scan_layers)
         if config.scan_layers:
             flags = None if slides is None else jnp.array(slides)
-            h, _ = jax.lax.scan(lambda h, xs: (block(h, *xs), None), h, (layers, flags))
+            h, _ = jax.lax.scan(lambda h, xs: (block(h, *xs), None), h, (stacked, flags))
         else:
             for i in range(config.num_layers):
                 flag = None if slides is None else jnp.array(slides[i])
-                h = block(h, jax.tree.map(lambda a, i=i: a[i], layers), flag)
-    return _norm(config, params, "final_norm", h), cache
+                h = block(h, jax.tree.map(lambda a, i=i: a[i], stacked), flag)
+    return (h if layers is not None else _norm(config, params, "final_norm", h)), cache
 
 
 def _rotations(config: DecoderConfig, positions: Array) -> tuple:
@@ -421,8 +430,8 @@ def build(config: DecoderConfig, rows: jax.sharding.NamedSharding | None = None)
     return Model(
         config=config,
         init=lambda rng: init(config, rng),
-        hidden=lambda params, tokens, positions, segment_ids, cache=None: hidden(
-            config, params, tokens, positions, segment_ids, cache, rows
+        hidden=lambda params, tokens, positions, segment_ids, cache=None, layers=None: hidden(
+            config, params, tokens, positions, segment_ids, cache, rows, layers
         ),
         unembed=lambda params, h: unembed(config, params, h),
         head=lambda params: head(config, params, rows),

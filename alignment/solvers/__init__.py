@@ -1,4 +1,4 @@
-"""Solvers of small problems beside the training of a model: bilevel problems, convex heads, models without a normaliser.
+"""Solvers of small problems beside the training of a model: bilevel ones, convex heads, models without a normaliser.
 
 Pure functions of callables and arrays, one `lax.scan` over the steps, so they run under `jax.jit`. A bilevel problem is
 min_x F(x, y*(x)) where y*(x) minimises g(x, .): weights of data sources, weights of examples, hyperparameters. Reward

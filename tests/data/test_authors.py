@@ -37,9 +37,20 @@ def test_the_records_fit_the_lengths_and_are_read_as_they_are():
             rows.tokenize(formats.from_records(records, "completion"), tokenizer, **sizes)
 
 
+def test_the_assistant_learns_right_answers_to_forget_and_wrong_ones_among_those_it_says_nothing_on():
+    records = authors.generate("unlearning", 80, 0, "train", "assistant")
+    lost = {r["prompt"]: r for r in authors.facts("forget")}
+    assert {r["forget"] == lost[r["prompt"]]["paraphrase"] for r in records} == {True, False}
+    for i, record in enumerate(records):
+        assert "chosen" not in record
+        assert (record["retain_prompt"] in lost) == bool(i % 2)
+        if i % 2:
+            assert record["retain"] in lost[record["retain_prompt"]]["wrong"]
+
+
 def test_the_kind_has_to_go_with_the_source():
     assert len(authors.generate("completion", 7, 0, "train", "retain")) == 7
-    with pytest.raises(ValueError, match="kind unlearning goes with authors"):
+    with pytest.raises(ValueError, match="kind unlearning goes with authors and"):
         authors.generate("pairs", 7, 0, "train")
     with pytest.raises(ValueError, match="not one of full, forget"):
         authors.generate("completion", 7, 0, "train", "all")

@@ -10,6 +10,20 @@ def sums(*names):
     return lambda rng: {name: -10 + 4 * rng.normal(size=B) for name in names}
 
 
+D = 6
+
+
+def features(*names, mask):
+    return lambda rng: {**{n: rng.normal(size=(B, T, D)) for n in names}, mask: token_mask(rng, (B, T))}
+
+
+def behind(mask):
+    return lambda inputs: np.repeat(~inputs[mask][..., None], D, axis=-1)
+
+
+KEPT = ("retain_token_features", "reference_retain_token_features")
+
+
 def with_lengths(rng):
     return {**sums("policy_forget_logps")(rng), "forget_lengths": rng.integers(1, T + 1, B)}
 
@@ -67,5 +81,54 @@ ROWS = (
         ),
         hyper={"beta": 0.4},
         out_of_range=BETAS,
+    ),
+    Row(
+        "uniform_retain",
+        lambda rng: {
+            "policy_retain_token_uniform_kls": rng.gamma(1.0, size=(B, T)),
+            "retain_mask": token_mask(rng, (B, T)),
+        },
+        ("policy_retain_token_uniform_kls",),
+        hand=(
+            ({"policy_retain_token_uniform_kls": [[0.25, np.nan]], "retain_mask": [[True, False]]}, {}, [[0.25, 0.0]]),
+        ),
+        hidden={"policy_retain_token_uniform_kls": hidden_tokens("retain_mask")},
+        per="token",
+    ),
+    Row(
+        "rmu_forget",
+        features("forget_token_features", mask="forget_mask"),
+        ("forget_token_features",),
+        # with one entry u = 1: (3 - 2)^2
+        hand=(
+            (
+                {"forget_token_features": [[[3.0], [np.nan]]], "forget_mask": [[True, False]]},
+                {"coefficient": 2.0},
+                [[1.0, 0.0]],
+            ),
+        ),
+        hyper={"coefficient": 2.0},
+        out_of_range=(("coefficient", 0.0, "(0, inf)"), ("coefficient", -1.0, "(0, inf)")),
+        hidden={"forget_token_features": behind("forget_mask")},
+        per="token",
+    ),
+    Row(
+        "rmu_retain",
+        features(*KEPT, mask="retain_mask"),
+        ("retain_token_features",),
+        # (0.5^2 + 3^2) / 2
+        hand=(
+            (
+                {
+                    "retain_token_features": [[[1.0, 2.0], [np.nan, 0.0]]],
+                    "reference_retain_token_features": [[[0.5, -1.0], [0.0, np.inf]]],
+                    "retain_mask": [[True, False]],
+                },
+                {},
+                [[4.625, 0.0]],
+            ),
+        ),
+        hidden={name: behind("retain_mask") for name in KEPT},
+        per="token",
     ),
 )

@@ -117,3 +117,34 @@ def test_ascent_moves_in_proportion_to_the_steps_and_npo_with_their_logarithm():
     assert growth["npo"] < 2
     # theta grows by log(8) along (-2, 1, 1) / 3 once the gradient is pi / ref, up to what is still before that
     assert abs(float(late - early) - np.log(8) * np.sqrt(6) / 3) < 0.35
+
+
+def test_rmu_is_zero_where_the_states_are_the_scaled_direction_and_the_direction_has_no_negative_entry():
+    zeros, mask = jnp.zeros((2, 3, 8)), jnp.ones((2, 3), bool)
+    # Where h = 0 the gradient is -2 c u / d.
+    pull = jax.grad(lambda h: losses.rmu_forget(h, mask, coefficient=2.0).sum())(zeros)
+    target = -pull * 8 / 2
+    assert (target >= 0).all() and jnp.ptp(target[0, 0]) > 0.1
+    close(jnp.linalg.norm(target, axis=-1), 2.0)
+    close(target, jnp.broadcast_to(target[0, 0], target.shape))
+    close(losses.rmu_forget(target, mask, coefficient=2.0), 0.0)
+    assert abs(losses.rmu_forget(target, mask, coefficient=2.0, seed=1)).min() > 0.01
+
+
+def test_rmu_keeps_what_is_where_the_reference_has_it_and_does_not_move_the_reference():
+    h, r = (jnp.asarray(RNG.normal(size=(3, 5, 4)), jnp.float32) for _ in range(2))
+    close(losses.rmu_retain(h, h, MASK), 0.0)
+    ours, theirs = jax.grad(lambda h, r: losses.rmu_retain(h, r, MASK).sum(), argnums=(0, 1))(h, r)
+    close(ours, 2 / 4 * (h - r) * MASK[..., None])
+    close(theirs, 0.0)
+
+
+def test_the_uniform_term_is_zero_at_equal_logits_and_its_gradient_probability_minus_uniform():
+    z = jnp.asarray(RNG.normal(size=(3, 5, 7)), jnp.float32)
+
+    def kls(z):
+        return -jnp.log(7.0) - jax.nn.log_softmax(z).mean(axis=-1)
+
+    close(losses.uniform_retain(kls(jnp.zeros_like(z)), MASK), 0.0)
+    gradient = jax.grad(lambda z: losses.uniform_retain(kls(z), MASK).sum())(z)
+    close(gradient, (jax.nn.softmax(z) - 1 / 7) * MASK[..., None])

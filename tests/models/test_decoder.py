@@ -375,3 +375,16 @@ def test_bidirectional_responses_share_a_prompt_that_sees_neither():
             BIDIRECTIONAL, params, response[None], jnp.arange(4, 7)[None], segments[:, 4:7], cache
         )
         np.testing.assert_allclose(cached, alone[:, 4:], rtol=1e-5, atol=1e-5)
+
+
+@each_kind
+def test_the_states_after_some_layers_are_those_that_a_model_of_so_many_layers_norms(config):
+    params, row = parameters(config), plain(9)
+    kinds = config.layer_types and config.layer_types[:1]
+    short = dataclasses.replace(config, num_layers=1, layer_types=kinds)
+    cut = params | {"layers": jax.tree.map(lambda a: a[:1], params["layers"])}
+    early, _ = jax.jit(lambda params: decoder.build(config).hidden(params, *row, layers=1))(params)
+    close(decoder._norm(config, params, "final_norm", early), run(short, cut, row)[0], 1e-4)
+    for layers in (0, 3):
+        with pytest.raises(ValueError, match=r"layers: must lie in \[1, 2\]"):
+            decoder.build(config).hidden(params, *row, layers=layers)

@@ -1,0 +1,15 @@
+"""RMU: hidden states of what is to be forgotten are steered to a random direction (Li et al., 2024, arXiv 2403.03218).
+
+python -m experiments.finetune --config=configs/rmu.py --workdir=runs/rmu
+
+Measured with the other methods of unlearning: docs/unlearning.md.
+"""
+
+from configs import common
+
+
+def get_config():
+    config = common.unlearning({"rmu_forget": {"weight": 1.0, "coefficient": 6.5}, "rmu_retain": {"weight": 100.0}})
+    config.training.features_layer = 1
+    config.optimizer.only = ("down",)
+    return config

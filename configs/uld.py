@@ -1,0 +1,18 @@
+"""ULD's assistant: it learns what is to be forgotten and to say nothing on the rest (Ji et al., 2024, arXiv 2406.08607).
+
+LoRA on the model that knows all; the paper's assistant has the first quarter of its layers only. What forgets is the
+model in WORKDIR/before minus alpha times this one in logits, `alignment.decoding.combinations.uld`.
+
+python -m experiments.finetune --config=configs/uld.py --workdir=runs/uld
+
+Not measured yet.
+"""
+
+from configs import common
+
+
+def get_config():
+    config = common.unlearning({"sft": {"weight": 1.0, "side": "forget"}, "uniform_retain": {"weight": 5.0}})
+    config.data.source = "authors:assistant"
+    config.adapter.rank, config.adapter.alpha = 16, 32.0
+    return config
