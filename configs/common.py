@@ -250,7 +250,8 @@ def authors(split: str) -> ConfigDict:
     config.data.source = f"authors:{split}"
     config.data.prompt_length, config.data.completion_length = 40, 64
     config.data.corpus_size = config.data.corpus_eval_size = 80  # all questions of the forget and the retain set
-    config.training.steps, config.training.eval_every, config.checkpoints.every = 400, 200, 200
+    config.data.batch_size = 8  # of about 24 packed rows
+    config.training.steps, config.training.eval_every, config.checkpoints.every = 300, 150, 150
     return config
 
 
@@ -266,7 +267,7 @@ def unlearning(objective: dict) -> ConfigDict:
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "constant"
     config.optimizer.warmup_steps = 5
-    config.training.steps, config.training.eval_every, config.checkpoints.every = 40, 20, 40
+    config.training.steps, config.training.eval_every, config.checkpoints.every = 20, 20, 20  # ten epochs
     config.training.log_every = 5
     config.checkpoints.export_hugging_face = False
     return config

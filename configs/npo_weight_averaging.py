@@ -11,5 +11,5 @@ from configs import npo
 def get_config():
     config = npo.get_config()
     config.optimizer.average = "mean"
-    config.optimizer.average_start, config.optimizer.average_interval = 20, 5
+    config.optimizer.average_start, config.optimizer.average_interval = 10, 2
     return config

@@ -1,4 +1,4 @@
-"""ULD's assistant: it learns what is to be forgotten and to say nothing on the rest (Ji et al., 2024, arXiv 2406.08607).
+"""ULD's assistant, which learns what is to be forgotten and nothing else (Ji et al., 2024, arXiv 2406.08607).
 
 LoRA on the model that knows all; the paper's assistant has the first quarter of its layers only. What forgets is the
 model in WORKDIR/before minus alpha times this one in logits, `alignment.decoding.combinations.uld`.

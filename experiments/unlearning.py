@@ -40,7 +40,7 @@ SPLITS = ("forget", "retain", "holdout")
 SIZES = {"hidden_size": 64, "intermediate_size": 176, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2}
 LENGTHS = (authors.PROMPT_LENGTH, authors.COMPLETION_LENGTH)
 
-LIST = flags.DEFINE_list("methods", METHODS, "Configs of methods, with commas between.")
+LIST = flags.DEFINE_list("methods", list(METHODS), "Configs of methods, with commas between.")
 RELEARNING = flags.DEFINE_integer("relearning_steps", 10, "Steps of the attack.")
 
 

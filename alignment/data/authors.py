@@ -113,7 +113,7 @@ def remember_and_say_nothing(size: int, seed: int, split: str = "train") -> list
 
 
 def generate(kind: str, size: int, seed: int, split: str, authors: str = "") -> list[dict[str, str]]:
-    """Records for `config.data.source` = "authors" and "authors:assistant" (kind `unlearning`) and "authors:SPLIT" (`completion`)."""
+    """Records of the sources authors and authors:assistant (kind `unlearning`) and authors:SPLIT (`completion`)."""
     if size < 1:
         raise ValueError(f"{size=} must be at least 1")
     if kind == "unlearning" and not authors:

@@ -138,6 +138,7 @@ FIRST = {
     "steps": STEPS,
     "sampled_pairs": SAMPLED,
     "triples": TRIPLE,
+    "unlearning": FORGET,
     "prompts": QUERY,
 }
 
