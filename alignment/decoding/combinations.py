@@ -198,7 +198,8 @@ def uld_uniform_term(assistant_logits: Array) -> Array:
     Returns:
       float32 `[...]`, in nats, at least 0.
 
-    Paper: Ji et al., 2024, arXiv 2406.08607, eq. 5. The published code averages it over prompt and padding too; mask it.
+    Paper: Ji et al., 2024, arXiv 2406.08607, eq. 5. The published code averages it over
+      prompt and padding too; mask it.
     """
     (logits,) = _logits(assistant_logits=assistant_logits)
     return jax.nn.logsumexp(logits, axis=-1) - jnp.mean(logits, axis=-1) - jnp.log(logits.shape[-1])
@@ -259,7 +260,7 @@ def args(logits: Array, candidates: Array, rewards: Array, *, weight: float = 1.
 
 
 def candidates(logits: Array, count: int) -> Array:
-    """The `count` likeliest tokens, likeliest first, ties in the order of the vocabulary: `[..., V]` to int32 `[..., k]`.
+    """The `count` likeliest tokens, likeliest first, ties in the order of the vocabulary: `[..., V]` to i32 `[..., k]`.
 
     Raises:
       ValueError: count not between 1 and V.
@@ -294,3 +295,33 @@ def grounded(logits: Array, grounding: Array) -> Array:
     # log of a negative number would be NaN; a score is clipped from above as well, where rounding leaves it over 1.
     scores = jnp.sum(jnp.log(jnp.clip(jnp.asarray(grounding, jnp.float32), 0.0, 1.0)), axis=-2)
     return _where_possible(logits, jax.nn.log_softmax(logits, axis=-1) + scores)
+
+
+def cd_q_targets(base_logps: Array, next_values: Array, rewards: Array, ended: Array) -> Array:
+    """What a prefix value is fitted to by CD-Q: the reward at the end, the mean of the next values before it.
+
+        v_t = r if y_t ends the response, else sum_z p_base(z | y_1:t) V(y_1:t + z)
+
+    The loss is (V - v)^2 / 2, as of `alignment.losses.cd_fudge`, whose target is the reward itself. The values
+    E_base[r | y_1:t] are its fixed point.
+
+    Args:
+      base_logps: `[..., V]`, log-probs of the next token under the frozen base.
+      next_values: `[..., V]`, of the prefix with each next token. Held fixed.
+      rewards: `[...]`, of the response. ended: bool `[...]`, whether the prefix is a whole response.
+
+    Returns:
+      float32 `[...]`, no gradient.
+
+    Raises:
+      AssertionError: shapes differ, or a wrong dtype.
+
+    Paper: Mudgal et al., 2023, arXiv 2310.17022, eq. 4 and 5.
+    """
+    logps, values = checks.floats(base_logps=base_logps, next_values=next_values)
+    checks.boolean(ended=ended)
+    checks.same_shape(rewards=rewards, ended=ended)
+    checks.leading_shape(rewards=rewards, base_logps=base_logps)
+    (rewards,) = checks.floats(rewards=rewards)
+    expected = jnp.sum(jnp.where(logps > -jnp.inf, jnp.exp(logps) * values, 0.0), axis=-1)
+    return jax.lax.stop_gradient(jnp.where(ended, rewards, expected))

@@ -54,8 +54,8 @@ def sample(
         arrays of B * group_size rows.
       given: (tokens i32 [B * group_size, T], lengths i32 [B * group_size]): each row begins with so many of its tokens,
         which are not drawn and have log-prob 0, and goes on from there. None: all is drawn.
-      scorer: after `combine`, looks at where each of the likeliest tokens leads (`sampler.Scorer`), and its `tilt` makes
-        of that the logits that are drawn from. One more forward pass per token, of 1 + count columns.
+      scorer: after `combine`, looks at where each of the likeliest tokens leads (`sampler.Scorer`); its `tilt` makes of
+        that the logits that are drawn from. One more forward pass per token, of 1 + count columns.
       drawing: the fields of `sampler.Drawing`.
 
     Raises:

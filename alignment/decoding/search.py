@@ -34,7 +34,7 @@ def _scores(score: Score, states: Sequence[State]) -> np.ndarray:
 
 class Found(NamedTuple):
     state: State
-    score: float  # NaN of a start that is an end already
+    score: float  # -inf of a start that no step has followed
     steps: int  # rounds that this problem took
     proposed: int  # states that were proposed for it
 
@@ -64,21 +64,22 @@ def step_beam(
     for name, budget in (("n", n), ("beams", beams), ("depth", depth)):
         checks.positive_integer(name, budget)
     # A beam is a list of (state, score, whether it goes on), best first.
-    kept = [[(s, float("nan"), not ended(s))] for s in starts]
+    kept = [[(s, -np.inf, not ended(s))] for s in starts]
     best = [[b for b in beam if not b[2]] for beam in kept]
     steps, proposed = [0] * len(starts), [0] * len(starts)
+
     for _ in range(depth):
-        sources = [(i, s) for i, beam in enumerate(kept) for s, _, goes_on in beam if goes_on]
+        sources = [(i, place) for i, beam in enumerate(kept) for place, b in enumerate(beam) if b[2]]
         if not sources:
             break
-        drawn = propose([s for _, s in sources], n)
+        drawn = propose([kept[i][place][0] for i, place in sources], n)
         new = [(i, t) for (i, _), children in zip(sources, drawn, strict=True) for t in children]
         values = _scores(score, [t for _, t in new]) if new else np.zeros(0)
-        for i in {i for i, _ in sources}:
+        continued = {place for place, children in zip(sources, drawn, strict=True) if children}
+        for i in sorted({i for i, _ in sources}):
             mine = [(t, float(v), not ended(t)) for (j, t), v in zip(new, values, strict=True) if j == i]
-            waiting = [b for b in kept[i] if not b[2]]
-            # A dead end stays, as the best that there is, if nothing else is left of this problem.
-            kept[i] = sorted(waiting + mine, key=lambda b: -b[1])[:beams] or [(s, v, False) for s, v, _ in kept[i]]
+            waiting = [(s, v, False) for place, (s, v, _) in enumerate(kept[i]) if (i, place) not in continued]
+            kept[i] = sorted(waiting + mine, key=lambda b: -b[1])[:beams]
             best[i] += [b for b in kept[i] if not b[2]]
             steps[i] += 1
             proposed[i] += len(mine)

@@ -58,6 +58,9 @@ def best_of_n_law(probs: Array, rewards: Array, *, n: int) -> Array:
     mine, other = rewards[..., :, None], rewards[..., None, :]
     at_most = jnp.sum(jnp.where(other <= mine, probs[..., None, :], 0.0), axis=-1)
     less = jnp.sum(jnp.where(other < mine, probs[..., None, :], 0.0), axis=-1)
+    # The best level's F is 1 to the last bit: a power of 300 would show what the sum is off by.
+    whole = jnp.max(at_most, axis=-1, keepdims=True)
+    at_most, less = at_most / whole, less / whole
 
     def add(_, state):
         total, power = state

@@ -54,7 +54,8 @@ def expected_tokens(rate: Array, proposals: int) -> Array:
 
 
 def accepted_count(accept_probs: Array, uniforms: Array) -> Array:
-    """How many proposals are accepted before the first that is not: `[..., g]` and as many uniform numbers to `[...]`."""
+    """How many proposals are accepted before the first that is not: `[..., g]` and as many uniform numbers to `[...]`.
+    """
     accepted = uniforms < accept_probs
     return jnp.sum(jnp.cumprod(accepted.astype(jnp.int32), axis=-1), axis=-1)
 

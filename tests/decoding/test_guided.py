@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from alignment import token_sets
-from alignment.decoding import guided, sampler
-from alignment.models import decoder
+from alignment.decoding import combinations, guided, sampler
+from alignment.models import decoder, heads
 
 V, END, PAD, STEPS = 5, 4, 0, 3
 SIZES = {"vocab_size": V, "intermediate_size": 16, "num_layers": 1, "num_heads": 2, "max_position_embeddings": 16}
@@ -186,3 +186,71 @@ def test_sets_of_tokens_survive_packing(vocabulary):
 def test_what_cannot_decode_together_is_refused(params, changes, message):
     with pytest.raises(ValueError, match=message):
         draw(params, **changes)
+
+
+# --- a scorer of candidates
+
+JUDGE = decoder.build(decoder.DecoderConfig(hidden_size=8, reward_heads=1, **SIZES))
+
+
+@pytest.fixture(scope="module")
+def judge_params():
+    return jax.tree.map(lambda a: 8 * a if a.ndim > 1 else a, JUDGE.init(jax.random.key(7)))
+
+
+def tilt(logits, candidates, scores, *, weight):
+    return combinations.args(logits, candidates, scores[..., 0], weight=weight)
+
+
+def judged(params, judge_params, count=V, weight=2.0, **settings):
+    """Samples of the strong model with the judge's say; the log-probs are those of the tilted distribution."""
+    scorer = sampler.Scorer(JUDGE, judge_params, count, tilt, {"weight": weight})
+    strong = {"strong": params["strong"]}
+    return draw(strong, sampler.only, models={"strong": MODELS["strong"]}, scorer=scorer, **settings)
+
+
+@pytest.mark.parametrize("count", [V, 2])
+def test_candidates_are_scored_as_by_a_pass_of_each_prefix_of_its_own(params, judge_params, count):
+    drawn = judged(params, judge_params, count, group_size=4)
+    seen_any = False
+    for row, (tokens, mask, logps) in enumerate(zip(drawn.tokens, drawn.mask, drawn.logps, strict=True)):
+        prompt = PROMPTS[row // 4][MASK[row // 4]].tolist()
+        kept = [int(t) for t, keep in zip(tokens, mask, strict=True) if keep]
+        for step, token in enumerate(kept):
+            prefix = [*prompt, *kept[:step]]
+            whole = np.array([prefix], np.int32)
+            logits = full_logits(params, whole, np.ones(whole.shape, bool))["strong"][0, -1]
+            rows = np.array([[*prefix, v] for v in range(V)], np.int32)
+            places, segments = np.tile(np.arange(rows.shape[1]), (V, 1)), np.full(rows.shape, 1024)
+            h, _ = JUDGE.hidden(judge_params, rows, places, segments)
+            values = heads.token_scores(judge_params, h[:, -1:])[:, 0, 0]
+            expected = combinations.controlled(logits, values, strength=2.0)
+            inside = jnp.zeros(V, bool).at[combinations.candidates(logits, count)].set(True)
+            expected = jax.nn.log_softmax(jnp.where(inside, expected, -jnp.inf))
+            assert float(logps[step]) == pytest.approx(float(expected[token]), abs=2e-4)
+            seen_any |= step == STEPS - 1
+    assert seen_any
+
+
+def test_a_judge_without_weight_is_the_plain_sampler_within_its_candidates(params, judge_params):
+    drawn = judged(params, judge_params, 2, weight=0.0, seed=3, group_size=3)
+    plain = sampler.sample(
+        MODELS["strong"], params["strong"], PROMPTS, MASK, jax.random.key(3), max_new_tokens=STEPS, eos_id=END,
+        pad_id=PAD, group_size=3, top_k=2,
+    )  # fmt: skip
+    np.testing.assert_array_equal(drawn.tokens, plain.tokens)
+    np.testing.assert_allclose(drawn.logps, plain.logps, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "message"),
+    [
+        ((JUDGE, {}, 2), "no reward_head"),
+        ((JUDGE, {"reward_head": 0}, 0), "count must be between 1 and 5, got 0"),
+        ((JUDGE, {"reward_head": 0}, 6), "count must be between 1 and 5, got 6"),
+        ((OF_SIX, {"reward_head": 0}, 2), "one vocabulary"),
+    ],
+)
+def test_a_scorer_that_cannot_judge_is_refused(params, scorer, message):
+    with pytest.raises(ValueError, match=message):
+        draw(params, scorer=sampler.Scorer(*scorer, tilt, {}))

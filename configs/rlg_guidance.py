@@ -1,0 +1,20 @@
+"""Guidance by a tuned model (Jin et al., 2025, arXiv 2508.21016; DeRa, arXiv 2402.02992): between it and its base, and
+beyond.
+
+The two models are those of `python -m experiments.finetune --config=configs/dpo.py --workdir=runs/dpo`, whose first
+stage is kept in runs/dpo/before.
+
+python -m experiments.generate --config=configs/rlg_guidance.py --workdir=runs/rlg_guidance
+
+Not measured yet.
+"""
+
+from configs import generate
+
+
+def get_config():
+    guided = {"decoder": "rlg", "base": "base", "tuned": "tuned"}
+    return generate.on_corpus(
+        {"base": generate.SFT, "tuned": generate.TUNED},
+        {f"scale_{scale:g}": {**guided, "scale": scale} for scale in (0.5, 1.0, 2.0)},
+    )
