@@ -175,6 +175,19 @@ def uld(setting: Setting, prompts: Sequence[Prompt], *, target: str, assistant: 
     return _guided(setting, prompts, names, _uld, {"alpha": alpha}, setting.drawing(temperature))
 
 
+def _uld_filtered(logits, *, alpha, eps):
+    return combinations.uld_filtered(logits["target"], logits["assistant"], alpha=alpha, eps=eps)
+
+
+def uld_filtered(setting: Setting, prompts: Sequence[Prompt], *, target: str, assistant: str, alpha: float = 0.8,
+                 eps: float = 0.01, temperature: float = 1.0) -> list[Written]:  # fmt: skip
+    """`uld` where the target finds a token plausible (`combinations.uld_filtered`), as the published code."""
+    combinations.uld_filtered(*_TWO, alpha=alpha, eps=eps)
+    combine = jax.tree_util.Partial(_uld_filtered, eps=eps)
+    names = {"target": target, "assistant": assistant}
+    return _guided(setting, prompts, names, combine, {"alpha": alpha}, setting.drawing(temperature))
+
+
 def speculate(setting: Setting, prompts: Sequence[Prompt], *, target: str, draft: str, proposals: int = 4,
               temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
               min_p: float = 0.0) -> list[Written]:  # fmt: skip

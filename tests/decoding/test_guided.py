@@ -212,24 +212,30 @@ def judged(params, judge_params, count=V, weight=2.0, **settings):
 @pytest.mark.parametrize("count", [V, 2])
 def test_candidates_are_scored_as_by_a_pass_of_each_prefix_of_its_own(params, judge_params, count):
     drawn = judged(params, judge_params, count, group_size=4)
-    seen_any = False
-    for row, (tokens, mask, logps) in enumerate(zip(drawn.tokens, drawn.mask, drawn.logps, strict=True)):
-        prompt = PROMPTS[row // 4][MASK[row // 4]].tolist()
-        kept = [int(t) for t, keep in zip(tokens, mask, strict=True) if keep]
-        for step, token in enumerate(kept):
-            prefix = [*prompt, *kept[:step]]
-            whole = np.array([prefix], np.int32)
-            logits = full_logits(params, whole, np.ones(whole.shape, bool))["strong"][0, -1]
-            rows = np.array([[*prefix, v] for v in range(V)], np.int32)
-            places, segments = np.tile(np.arange(rows.shape[1]), (V, 1)), np.full(rows.shape, 1024)
-            h, _ = JUDGE.hidden(judge_params, rows, places, segments)
-            values = heads.token_scores(judge_params, h[:, -1:])[:, 0, 0]
-            expected = combinations.controlled(logits, values, strength=2.0)
-            inside = jnp.zeros(V, bool).at[combinations.candidates(logits, count)].set(True)
-            expected = jax.nn.log_softmax(jnp.where(inside, expected, -jnp.inf))
-            assert float(logps[step]) == pytest.approx(float(expected[token]), abs=2e-4)
-            seen_any |= step == STEPS - 1
-    assert seen_any
+    tokens, mask = np.asarray(drawn.tokens), np.asarray(drawn.mask)
+    assert mask[:, -1].any()  # the last step is seen, too
+    # One row for each (completion, step, candidate), padded on the right: what stands before the step, then it.
+    width, shape = PROMPTS.shape[1], (len(tokens), STEPS, V)
+    whole = np.concatenate([np.repeat(PROMPTS, 4, axis=0), tokens, np.zeros((len(tokens), 1), np.int32)], axis=1)
+    rows = np.broadcast_to(whole[:, None, None], (*shape, width + STEPS + 1)).copy()
+    seen = np.broadcast_to(np.concatenate([np.repeat(MASK, 4, axis=0), np.ones((len(tokens), STEPS + 1), bool)], axis=1)
+                           [:, None, None], rows.shape).copy()  # fmt: skip
+    for step in range(STEPS):
+        rows[:, step, :, width + step] = np.arange(V)
+        seen[:, step, :, width + step + 1 :] = False
+    flat, flat_seen = rows.reshape(-1, rows.shape[-1]), seen.reshape(-1, rows.shape[-1])
+    logits = full_logits(params, whole, np.concatenate([seen[:, -1, 0, :-1], mask[:, -1:]], axis=1))["strong"]
+    places = np.maximum(np.cumsum(flat_seen, axis=1) - 1, 0)
+    h, _ = JUDGE.hidden(judge_params, flat, places, np.where(flat_seen, 1024, 0))
+    scores = np.asarray(heads.token_scores(judge_params, h))[..., 0].reshape(rows.shape)
+    for step in range(STEPS):
+        z = logits[:, width + step - 1]
+        tilted = combinations.controlled(z, scores[:, step, :, width + step], strength=2.0)
+        inside = np.zeros(z.shape, bool)
+        np.put_along_axis(inside, np.asarray(combinations.candidates(z, count)), True, axis=-1)
+        logps = np.asarray(jax.nn.log_softmax(jnp.where(inside, tilted, -jnp.inf)))
+        expected = np.take_along_axis(logps, tokens[:, step, None], axis=-1)[:, 0]
+        np.testing.assert_allclose(drawn.logps[:, step], np.where(mask[:, step], expected, 0.0), atol=2e-4)
 
 
 def test_a_judge_without_weight_is_the_plain_sampler_within_its_candidates(params, judge_params):

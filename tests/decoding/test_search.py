@@ -102,7 +102,7 @@ def test_the_bonus_vanishes_with_visits_and_uct_goes_to_the_unvisited_first():
     assert scores[1] == np.inf and scores[0] == pytest.approx(0.5 + 1.4 * np.sqrt(np.log(2)), abs=1e-5)
 
 
-# A tree of two moves: "b" is the better first move, though "a" has the best single reward of its neighbourhood early on.
+# A tree of two moves: "b" is the better first move, though what is seen first speaks for "a".
 VALUES = {"aa": 0.9, "ab": 0.0, "ac": 0.0, "ba": 0.6, "bb": 0.7, "bc": 0.95, "ca": 0.1, "cb": 0.1, "cc": 0.1}
 
 
@@ -193,7 +193,8 @@ def test_with_every_extension_kept_deal_is_the_exhaustive_maximum(weight):
     best = run_deal(beams=V**LENGTH, weight=weight)[0][0]
     scores = {y: p + weight * prefers_zeros([0], [y])[0] for y, p in every_response().items()}
     assert best.tokens == max(scores, key=scores.get)
-    assert best.score == pytest.approx(max(scores.values())) and best.logp == pytest.approx(every_response()[best.tokens])
+    assert best.score == pytest.approx(max(scores.values()))
+    assert best.logp == pytest.approx(every_response()[best.tokens])
 
 
 def test_without_weight_it_is_beam_search_and_with_one_beam_greedy_for_any_look_ahead():
@@ -258,7 +259,7 @@ def test_rounds_end_with_the_budget_or_when_the_critique_is_satisfied():
         (lambda: run_deal(lookahead=-1), "lookahead must be at least 0"),
         (lambda: run_deal(weight=-1.0), "weight must lie in"),
         (lambda: refine_numbers(0), "rounds must be an integer"),
-        (lambda: search.step_beam(expand, lambda s: np.zeros(1), ended, [""], n=2, beams=1, depth=1), "must have shape"),
+        (lambda: search.step_best_of_n(expand, lambda s: np.zeros(1), ended, [""], n=2, depth=1), "must have shape"),
         (lambda: search.mcts(moves, lambda s: np.full(len(s), np.nan), [""], n=1, simulations=1), "finite numbers"),
     ],
 )

@@ -167,21 +167,6 @@ def rounds(length):
     return range(length - 1, 0, -4)
 
 
-def test_sequences_are_drawn_about_as_often_as_by_the_target_alone(params):
-    """The exact law is tested above; here that the loop hands it the right distributions, on the first two tokens."""
-    many = 4000
-    prompts, mask = np.tile(PROMPTS[1:2], (many, 1)), np.tile(MASK[1:2], (many, 1))
-    drawing = {"max_new_tokens": 3, "eos_id": END, "pad_id": PAD}
-    drawn = speculative.sample(
-        TARGET, params[0], DRAFT, params[1], prompts, mask, jax.random.key(5), proposals=2, **drawing
-    ).samples
-    plain = sampler.sample(TARGET, params[0], prompts, mask, jax.random.key(6), **drawing)
-    for column in (1, 2):
-        shown = [np.where(np.asarray(s.mask[:, column]), np.asarray(s.tokens[:, column]), 12) for s in (drawn, plain)]
-        one, other = (np.bincount(tokens, minlength=13) / many for tokens in shown)
-        assert (np.abs(one - other) < 5 * np.sqrt(2 * np.maximum(one, 1e-3) / many)).all()
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
