@@ -16,5 +16,5 @@ def get_config():
     guided = {"decoder": "genarm", "base": "base", "guides": ("arm",)}
     return generate.on_corpus(
         {"base": generate.SFT, "arm": generate.TUNED},
-        {f"alpha_{alpha:g}": {**guided, "alphas": (alpha,)} for alpha in (0.5, 1.0)},
+        {"half_guided": {**guided, "alphas": (0.5,)}, "guided": {**guided, "alphas": (1.0,)}},
     )

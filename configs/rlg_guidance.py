@@ -16,5 +16,5 @@ def get_config():
     guided = {"decoder": "rlg", "base": "base", "tuned": "tuned"}
     return generate.on_corpus(
         {"base": generate.SFT, "tuned": generate.TUNED},
-        {f"scale_{scale:g}": {**guided, "scale": scale} for scale in (0.5, 1.0, 2.0)},
+        {"halfway": {**guided, "scale": 0.5}, "tuned": {**guided, "scale": 1.0}, "beyond": {**guided, "scale": 2.0}},
     )

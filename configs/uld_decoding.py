@@ -14,5 +14,8 @@ from configs import generate
 def get_config():
     return generate.on_corpus(
         {"target": generate.TUNED, "assistant": generate.SFT},
-        {"uld": {"decoder": "uld", "target": "target", "assistant": "assistant", "alpha": 0.75}},
+        {
+            "uld": {"decoder": "uld", "target": "target", "assistant": "assistant", "alpha": 0.75},
+            "uld_filtered": {"decoder": "uld_filtered", "target": "target", "assistant": "assistant", "alpha": 0.75},
+        },
     )

@@ -6,6 +6,7 @@ each prompt. Options that name models are names of `config.models`.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 import types
@@ -175,17 +176,17 @@ def uld(setting: Setting, prompts: Sequence[Prompt], *, target: str, assistant: 
     return _guided(setting, prompts, names, _uld, {"alpha": alpha}, setting.drawing(temperature))
 
 
-def _uld_filtered(logits, *, alpha, eps):
-    return combinations.uld_filtered(logits["target"], logits["assistant"], alpha=alpha, eps=eps)
+@functools.cache  # one function for each eps: a new one would compile anew
+def _uld_filtered(eps: float) -> guided.Combine:
+    return lambda z, *, alpha: combinations.uld_filtered(z["target"], z["assistant"], alpha=alpha, eps=eps)
 
 
 def uld_filtered(setting: Setting, prompts: Sequence[Prompt], *, target: str, assistant: str, alpha: float = 0.8,
                  eps: float = 0.01, temperature: float = 1.0) -> list[Written]:  # fmt: skip
     """`uld` where the target finds a token plausible (`combinations.uld_filtered`), as the published code."""
     combinations.uld_filtered(*_TWO, alpha=alpha, eps=eps)
-    combine = jax.tree_util.Partial(_uld_filtered, eps=eps)
     names = {"target": target, "assistant": assistant}
-    return _guided(setting, prompts, names, combine, {"alpha": alpha}, setting.drawing(temperature))
+    return _guided(setting, prompts, names, _uld_filtered(eps), {"alpha": alpha}, setting.drawing(temperature))
 
 
 def speculate(setting: Setting, prompts: Sequence[Prompt], *, target: str, draft: str, proposals: int = 4,

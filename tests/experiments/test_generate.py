@@ -89,7 +89,7 @@ def test_prompts_come_from_files_with_their_other_fields(runs, tmp_path):
         ({"a": {"decoder": "sample"}}, "config.decoders.a.model: missing"),
         ({"a": {"decoder": "sample", "model": "other"}}, "config.decoders.a: model: 'other' is not one of config.mod"),
         ({"a": {"decoder": "best_of_n", "model": "policy", "n": 0}}, "config.decoders.a: n: must be at least 1, got 0"),
-        ({"a": {"decoder": "mcts", "model": "policy", "simulations": 0}}, "simulations must be an integer"),
+        ({"a": {"decoder": "mcts", "model": "policy", "simulations": 0, "block": 2}}, "simulations must be an integer"),
         ({"a": {"decoder": "step_search", "model": "policy", "block": 7}}, "block: must be between 1 and 6"),
         ({"a": {"decoder": "self_refine", "model": "policy", "rounds": 0}}, "rounds must be an integer"),
         ({"a": {"decoder": "speculate", "target": "policy", "draft": "policy", "proposals": 0}}, "proposals must be"),
@@ -107,10 +107,10 @@ def test_what_cannot_be_decoded_is_named(runs, tmp_path, decoders, message):
 def test_a_search_without_anything_to_look_for_and_a_missing_run_are_named(runs, tmp_path):
     config = config_of(runs, {"a": {"decoder": "best_of_n", "model": "policy", "n": 2}})
     config.rewards = ConfigDict()
-    with pytest.raises(ValueError, match="config.decoders.a: it looks for the best by config.scores"):
+    with pytest.raises(ValueError, match=r"config\.decoders\.a: it looks for the best by config\.scores"):
         generate.run(config, tmp_path)
     config.models.policy = str(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="config.models.policy: .*nowhere is neither"):
+    with pytest.raises(ValueError, match=r"config\.models\.policy: .*nowhere is neither"):
         generate.run(config, tmp_path)
 
 
