@@ -17,12 +17,12 @@ def cd_fudge(token_scores: Array, rewards: Array, mask: Array) -> Array:
     (`optimizer.only=("reward_head",)`), or a model of its own: the base must stay what the responses were drawn from.
 
     Args:
-      token_scores: V of the prefix that ends with the token, `[..., T]`. Trained.
-      rewards: of the whole response, `[...]`. Held fixed.
-      mask: bool, True on the completion's tokens, `[..., T]`.
+      token_scores: V of the prefix that ends with the token. Trained.
+      rewards: of the whole response. Held fixed.
+      mask: bool, True on the completion's tokens.
 
-    Returns:
-      float32 `[..., T]`; the paper sums over t and takes the mean over responses (reduction `constant` with weight 1).
+    Shapes: token_scores and mask `[..., T]`, rewards `[...]`; result float32 `[..., T]`. The paper sums over t and takes
+      the mean over responses.
 
     Raises:
       AssertionError: shapes differ, or a wrong dtype.
