@@ -226,7 +226,7 @@ def test_candidates_are_scored_as_by_a_pass_of_each_prefix_of_its_own(params, ju
     flat, flat_seen = rows.reshape(-1, rows.shape[-1]), seen.reshape(-1, rows.shape[-1])
     logits = full_logits(params, whole, np.concatenate([seen[:, -1, 0, :-1], mask[:, -1:]], axis=1))["strong"]
     places = np.maximum(np.cumsum(flat_seen, axis=1) - 1, 0)
-    h, _ = JUDGE.hidden(judge_params, flat, places, np.where(flat_seen, 1024, 0))
+    h, _ = jax.jit(JUDGE.hidden)(judge_params, flat, places, np.where(flat_seen, 1024, 0))
     scores = np.asarray(heads.token_scores(judge_params, h))[..., 0].reshape(rows.shape)
     for step in range(STEPS):
         z = logits[:, width + step - 1]
