@@ -122,7 +122,7 @@ def open_rewards(config: ConfigDict, section: str, device_mesh, stack: contextli
     if not config[section]:
         return None
     functions, weights = prompt_sets.rewards(config[section], section)
-    models = reward_models.bind(config[section], device_mesh)
+    models = reward_models.bind(config[section], device_mesh, section)
     rewarder = stack.enter_context(reward_models.rewarder(functions, weights, models, config.reward_runner))
 
     def call(prompts: Sequence[Prompt], texts: Sequence[str]) -> np.ndarray:
