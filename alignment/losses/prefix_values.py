@@ -21,8 +21,8 @@ def cd_fudge(token_scores: Array, rewards: Array, mask: Array) -> Array:
       rewards: of the whole response. Held fixed.
       mask: bool, True on the completion's tokens.
 
-    Shapes: token_scores and mask `[..., T]`, rewards `[...]`; result float32 `[..., T]`. The paper sums over t and takes
-      the mean over responses.
+    Shapes: token_scores and mask `[..., T]`, rewards `[...]`; result float32 `[..., T]`. The paper sums over t and
+      takes the mean over responses.
 
     Raises:
       AssertionError: shapes differ, or a wrong dtype.
