@@ -14,6 +14,7 @@ from alignment.training import checkpoints
 from alignment.training.logging import read_metrics
 from configs import common, evolution, online
 from configs import diffusion as diffusion_config
+from configs import evaluate as evaluate_config
 from configs import flow as flow_config
 from configs import generate as generate_config
 from experiments import diffusion, evolve, finetune, flow, generate, reinforce
@@ -35,6 +36,8 @@ SCRIPTS = {
     "flow": (flow_config.base, flow_config.FREE, flow_config.check_numbers),
     "generate": (generate_config.base, generate_config.FREE, generate_config.check_numbers),
     "evolve": (evolution.base, evolution.FREE, evolution.check_numbers),
+    # Runs in tests/experiments/test_evaluate.py: it trains nothing.
+    "evaluate": (evaluate_config.base, evaluate_config.FREE, evaluate_config.check_numbers),
 }
 
 
