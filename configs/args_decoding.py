@@ -5,7 +5,9 @@ configs/bt_reward_loss.py in runs/bt_reward_loss.
 
 python -m experiments.generate --config=configs/args_decoding.py --workdir=runs/args_decoding
 
-Not measured yet.
+Measured on 2026-11-22 with runs that an earlier version of the code had made (seed 0), mean gold reward of the 12 test
+prompts: sampled (16 for each) -1.15, ARGS -4.61: it writes the same kind word three times, which pleases the reward
+model and which the gold reward calls malformed.
 """
 
 from configs import generate

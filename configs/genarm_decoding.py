@@ -6,7 +6,8 @@ and a larger base only change the names.
 
 python -m experiments.generate --config=configs/genarm_decoding.py --workdir=runs/genarm_decoding
 
-Not measured yet.
+Measured on 2026-11-22 with runs that an earlier version of the code had made (seed 0), mean gold reward of 192
+outputs, 16 for each of the 12 test prompts: base -1.15, alpha 0.5 0.21, alpha 1 0.48, the tuned model itself 0.10.
 """
 
 from configs import generate
