@@ -4,13 +4,11 @@ Samples stand on the last axis, `[..., n]`. Nothing here is trained. The KL boun
 `alignment.rewards.overoptimization.best_of_n_kl`.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from alignment import checks
+from alignment.evaluation.best_of_n import best_of_n_weights
 
 Array = jax.Array
 
@@ -92,9 +90,7 @@ def expected_best_of_n(rewards: Array, *, n: int) -> Array:
     checks.positive_integer("n", n)
     if n > count:
         raise ValueError(f"n must be at most the number of samples, {count}, got {n}")
-    whole = math.comb(count, n)  # exact integers, and one division each: no factorial overflows
-    weights = np.array([math.comb(i, n - 1) / whole for i in range(count)])
-    return jnp.sum(jnp.sort(rewards, axis=-1) * jnp.asarray(weights, rewards.dtype), axis=-1)
+    return jnp.sum(jnp.sort(rewards, axis=-1) * best_of_n_weights(count, n).astype(rewards.dtype), axis=-1)
 
 
 def majority_vote(answers: Array, valid: Array) -> Array:
