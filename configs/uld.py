@@ -1,7 +1,8 @@
 """ULD's assistant, which learns what is to be forgotten and nothing else (Ji et al., 2024, arXiv 2406.08607).
 
 LoRA on the model that knows all; the paper's assistant has the first quarter of its layers only. What forgets is the
-model in WORKDIR/before minus alpha times this one in logits, `alignment.decoding.combinations.uld`.
+model in WORKDIR/before minus alpha times this one in logits: configs/uld_decoding.py with config.models.target =
+runs/uld/before, config.models.assistant = runs/uld/hugging_face and a file of questions as config.data.source.
 
 python -m experiments.finetune --config=configs/uld.py --workdir=runs/uld
 
@@ -15,4 +16,5 @@ def get_config():
     config = common.unlearning({"sft": {"weight": 1.0, "side": "forget"}, "uniform_retain": {"weight": 5.0}})
     config.data.source = "authors:assistant"
     config.adapter.rank, config.adapter.alpha = 16, 32.0
+    config.checkpoints.export_hugging_face = True  # with the adapters merged in, as decoding reads it
     return config

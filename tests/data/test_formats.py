@@ -184,7 +184,7 @@ def test_empty_file_unknown_type_and_missing_file_are_errors(tmp_path):
         formats.read(tmp_path / "none.jsonl", "pairs")
     with pytest.raises(DataError, match="no file matches"):
         formats.read(tmp_path / "none*.jsonl", "pairs")
-    with pytest.raises(ValueError, match="triples, ratings, steps, sampled_pairs, prompts"):
+    with pytest.raises(ValueError, match="triples, ratings, steps, sampled_pairs, unlearning, prompts"):
         formats.read(tmp_path / "none.jsonl", "dpo")
 
 

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import tiny_steps
 
 import alignment.losses
 from alignment import objective
-from alignment.training import smoothing, step
+from alignment.training import smoothing
 
 A = {"a": jnp.array([[2.0, 0.5], [0.5, 1.0]]), "b": jnp.array([[3.0]])}
 X = {"a": jnp.array([1.0, -1.0]), "b": jnp.array([0.5])}
@@ -91,52 +90,40 @@ def test_without_strength_every_smoother_is_the_plain_gradient_and_at_a_stationa
         assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(got(of_quadratic, zero)))
 
 
-# --- in a training step: rows of tiny_steps, whose rejected side stands for what is to be forgotten -------------------
-SIDES = ("retain", "forget")
-SPEC = {"npo": {"weight": 0.7, "beta": 0.5}, "sft": {"side": "retain", "weight": 0.3}}
-SETTINGS = {"rho": 0.05, "mu": 0.1, "sigma": 0.01, "draws": 2}
+# --- in a training step, of two terms that are cubics of the parameters ------------------------------------------------
+SIDES = ("forget", "retain")
+SETTINGS = {"rho": 0.3, "mu": 0.2, "sigma": 0.1, "draws": 2}
+TERMS = objective.bind(
+    {"npo": {"weight": 0.7}, "sft": {"side": "retain", "weight": 0.3}}, alignment.losses, "objective", SIDES, ()
+)
 
 
-def setup():
-    params = tiny_steps.MODEL.init(jax.random.key(0))
-    batch = {**tiny_steps.batch(4), "seeds": jnp.arange(4, dtype=jnp.uint32)}
-    terms = objective.bind(SPEC, alignment.losses, "objective", SIDES, ())
-    frozen = {"reference": tiny_steps.MODEL.init(jax.random.key(1))}
-    losses = step.make_losses(tiny_steps.MODEL, {"reference": tiny_steps.MODEL}, terms, (), SIDES)
-    return params, frozen, batch, terms, losses
+def losses(params, frozen_params, method_state, rows):
+    del frozen_params, method_state, rows
+    sums = {"npo": sum(jnp.sum(v**3) for v in params.values()), "sft": sum(jnp.sum(v**2) for v in params.values())}
+    return sums, {"logged": jnp.float32(4.0)}, {}
 
 
 @pytest.mark.parametrize("kind", smoothing.KINDS)
 def test_only_the_forget_terms_are_smoothed_and_the_loss_is_that_of_the_current_weights(kind):
-    params, frozen, batch, terms, losses = setup()
-    denominators = objective.weights(terms, SIDES, batch)
+    denominators, seeds = {"npo": jnp.float32(2.0), "sft": jnp.float32(5.0)}, {"seeds": jnp.array([3, 4], jnp.uint32)}
+    gradient = smoothing.make_gradient(losses, TERMS, kind, SETTINGS)
+    (loss, (parts, logged, _)), got = jax.jit(lambda p: gradient(p, {}, {}, denominators, seeds))(X)
+    cubic, square = (sum(jnp.sum(v**n) for v in X.values()) for n in (3, 2))
+    close([loss, parts["npo"], logged["logged"]], [0.35 * cubic + 0.06 * square, cubic / 2, 4.0])
 
-    def parts(params):
-        return step.divide(losses(params, frozen, {}, batch)[0], denominators)
+    def of_forget(params):
+        return jax.tree.map(lambda v: 0.35 * 3 * v**2, params)
 
-    gradient = smoothing.make_gradient(losses, terms, kind, SETTINGS)
-    (loss, (logged, _, _)), got = jax.jit(lambda p: gradient(p, frozen, {}, denominators, batch))(params)
-    values = parts(params)
-    close(loss, 0.7 * values["npo"] + 0.3 * values["sft"])
-    close(logged["npo"], values["npo"])
-
-    of_forget = jax.grad(lambda p: 0.7 * parts(p)["npo"])
-
-    def expected(params):
-        retain = jax.grad(lambda p: 0.3 * parts(p)["sft"])(params)
-        smooth = {
-            "sam": lambda: smoothing.sam_gradient(of_forget, params, rho=0.05),
-            "gradient_penalty": lambda: smoothing.gradient_penalty_gradient(of_forget, params, rho=0.05),
-            "curvature_penalty": lambda: smoothing.curvature_penalty_gradient(of_forget, params, rho=0.05, mu=0.1),
-            "randomized_smoothing": lambda: smoothing.randomized_smoothing_gradient(
-                of_forget, params, smoothing.gaussian_noises(jax.random.key(0), params, sigma=0.01, draws=2)
-            ),
-        }[kind]()
-        return jax.tree.map(jnp.add, smooth, retain), jax.tree.map(jnp.add, of_forget(params), retain)
-
-    wanted, plain = jax.jit(expected)(params)
-    close(got, wanted, rtol=1e-3, atol=1e-5)
-    assert optax.global_norm(plus(got, -1.0, plain)) > 1e-5
+    noises = smoothing.gaussian_noises(jax.random.key(3), X, sigma=0.1, draws=2)
+    smoothed = {
+        "sam": lambda: smoothing.sam_gradient(of_forget, X, rho=0.3),
+        "gradient_penalty": lambda: smoothing.gradient_penalty_gradient(of_forget, X, rho=0.3),
+        "curvature_penalty": lambda: smoothing.curvature_penalty_gradient(of_forget, X, rho=0.3, mu=0.2),
+        "randomized_smoothing": lambda: smoothing.randomized_smoothing_gradient(of_forget, X, noises),
+    }[kind]()
+    close(got, plus(smoothed, 0.12, X))
+    assert optax.global_norm(plus(smoothed, -1.0, of_forget(X))) > 1e-3
 
 
 def test_an_objective_that_forgets_nothing_cannot_be_smoothed():
