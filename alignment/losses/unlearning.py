@@ -206,7 +206,8 @@ def rmu_forget(forget_token_features: Array, forget_mask: Array, *, coefficient:
     (features,) = checks.floats(forget_token_features=forget_token_features)
     checks.boolean(forget_mask=forget_mask)
     checks.leading_shape(forget_mask=forget_mask, forget_token_features=features)
-    direction = jax.random.uniform(jax.random.key(seed), features.shape[-1:], features.dtype)
+    # Drawn in float32 whatever the features are: another type would be another direction.
+    direction = jax.random.uniform(jax.random.key(seed), features.shape[-1:], jnp.float32)
     target = coefficient * direction / jnp.linalg.norm(direction)
     return _squared_distance(features, jnp.broadcast_to(target, features.shape), forget_mask)
 

@@ -174,7 +174,7 @@ def test_scalebio_gives_the_clean_source_all_weight_and_the_model_its_test_loss(
     sources, validation = mixture()
     run = jax.jit(
         lambda logits, w, batches: solvers.scalebio(
-            sources, validation, logits, w, batches, weight_rate=0.3, model_rate=0.02, shadow_rate=0.02
+            sources, validation, logits, w, batches, weight_rate=1.0, model_rate=0.02, shadow_rate=0.02
         )
     )(jnp.zeros(3), jnp.zeros(4), jnp.arange(300))
     assert run.weights[-1, 0] > 0.97

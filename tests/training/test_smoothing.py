@@ -90,7 +90,7 @@ def test_without_strength_every_smoother_is_the_plain_gradient_and_at_a_stationa
         assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(got(of_quadratic, zero)))
 
 
-# --- in a training step, of two terms that are cubics of the parameters ------------------------------------------------
+# --- in a training step, of two terms that are powers of the parameters -----------------------------------------------
 SIDES = ("forget", "retain")
 SETTINGS = {"rho": 0.3, "mu": 0.2, "sigma": 0.1, "draws": 2}
 TERMS = objective.bind(
