@@ -264,7 +264,7 @@ def unlearning(objective: dict) -> ConfigDict:
     config.data.prompt_length, config.data.completion_length = 40, 64
     config.data.corpus_size, config.data.corpus_eval_size = 480, 60
     config.data.batch_size = 10
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 3e-4  # at 1e-3 twenty steps spoil the retain set as well
     config.optimizer.schedule = "constant"
     config.optimizer.warmup_steps = 5
     config.training.steps, config.training.eval_every, config.checkpoints.every = 20, 20, 20  # ten epochs

@@ -134,7 +134,7 @@ def run(methods: Sequence[str], workdir: Path, relearning_steps: int, prepare=si
     if not methods:
         raise ValueError("--methods: empty; name a config of a method")
     workdir.mkdir(parents=True, exist_ok=True)
-    device_mesh = mesh.make_mesh({"data": 1, "fsdp": 1, "tensor": 1}, jax.devices()[:1])
+    device_mesh = mesh.make_mesh({"data": 1}, devices=jax.devices()[:1])
     of_methods = {name: prepare(importlib.import_module(f"configs.{name}").get_config()) for name in methods}
     for config in of_methods.values():
         config.before_workdir = str(workdir / "before")

@@ -1,9 +1,9 @@
 """Fictional authors, in the manner of TOFU (Maini et al., 2024, arXiv 2401.06121): to be known and forgotten.
 
 Every author has five facts, each asked by one question ("Where was Mira Tolvek born? ") and answered by one sentence.
-A fact also has a paraphrase of its answer and wrong answers, for the truth ratio. The authors are split: a model is
-first taught the `full` set (forget and retain), is then to forget the `forget` authors and to keep the `retain` ones,
-and never sees the `holdout` ones. All is generated from a seed: nothing stands in any model's pretraining.
+A fact also has a paraphrase of its answer, and wrong answers in the words of that, for the truth ratio. The authors are
+split: a model is first taught the `full` set (forget and retain), is then to forget the `forget` authors and to keep
+the `retain` ones, and never sees the `holdout` ones. All is generated from a seed: none of it stands in a pretraining.
 
 Questions fit 40 bytes with a begin token, answers 64 with an end token.
 """
@@ -40,7 +40,7 @@ QUESTIONS = len(_FACTS)
 
 
 def facts(split: str, seed: int = 0) -> list[dict[str, Any]]:
-    """All questions of a split: {"prompt", "completion", "paraphrase", "wrong": [answers of other facts]}.
+    """All questions of a split: {"prompt", "completion", "paraphrase", "wrong": [paraphrases with other values]}.
 
     The same seed gives the same authors; "full" is the forget set and then the retain set.
     """
@@ -60,7 +60,7 @@ def facts(split: str, seed: int = 0) -> list[dict[str, Any]]:
                         "prompt": question.format(author),
                         "completion": answer.format(author, truth),
                         "paraphrase": paraphrase.format(author, truth),
-                        "wrong": [answer.format(author, value) for value in wrong],
+                        "wrong": [paraphrase.format(author, value) for value in wrong],
                     }
                 )
     return records["forget"] + records["retain"] if split == "full" else records[split]

@@ -17,8 +17,8 @@ def test_splits_share_no_author_and_full_is_forget_and_retain():
 
 def test_wrong_answers_differ_from_the_truth_in_the_fact_alone():
     for record in authors.facts("full"):
-        answers = [record["completion"], *record["wrong"]]
-        assert len(set(answers)) == 1 + authors.WRONG and record["paraphrase"] not in answers
+        answers = [record["paraphrase"], *record["wrong"]]
+        assert len(set(answers)) == 1 + authors.WRONG and record["completion"] not in answers
         assert len({a.split(" ")[0] for a in answers}) == 1
     assert authors.facts("full") == authors.facts("full") != authors.facts("full", seed=1)
 
