@@ -15,6 +15,6 @@ from configs import common
 def get_config():
     config = common.unlearning({"sft": {"weight": 1.0, "side": "forget"}, "uniform_retain": {"weight": 5.0}})
     config.data.source = "authors:assistant"
-    config.adapter.rank, config.adapter.alpha = 16, 32.0
+    config.adapter.rank, config.adapter.alpha = 8, 16.0
     config.checkpoints.export_hugging_face = True  # with the adapters merged in, as decoding reads it
     return config

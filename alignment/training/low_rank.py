@@ -27,7 +27,7 @@ Array = jax.Array
 
 class LowRankState(NamedTuple):
     count: Array
-    projector: Any  # per matrix [..., rank, short]; of other leaves an empty array
+    projector: Any  # per matrix [..., rank, short]; of other leaves 0 (a checkpoint holds no empty array)
     mu: Any
     nu: Any
     residual_norm: Any  # per matrix [...]; GaLore does not look at it
@@ -134,7 +134,7 @@ def _scale_by_low_rank(rank, gap, scale, b1, b2, eps, matrices, outside) -> opta
     def init(params):
         def first(path, p):
             if not matrices(path, p):
-                return jnp.zeros(0), jnp.zeros(p.shape), jnp.zeros(p.shape), jnp.zeros(0)
+                return jnp.zeros(()), jnp.zeros(p.shape), jnp.zeros(p.shape), jnp.zeros(())
             *lead, m, n = p.shape
             size = min(rank, m, n)
             moment = jnp.zeros((*lead, max(m, n), size))
