@@ -45,7 +45,7 @@ from alignment.analysis.information import (
     entropy,
     pair_label_probability,
 )
-from alignment.analysis.rankings import idealized_log_ratio
+from alignment.analysis.rankings import idealized_log_ratio, roc_auc
 
 __all__ = [
     "BanditHistory",
@@ -80,5 +80,6 @@ __all__ = [
     "reinforce_objective",
     "reverse_kl_gradient",
     "reward_weighted_objective",
+    "roc_auc",
     "squared_hellinger_conjugate",
 ]

@@ -13,6 +13,15 @@ from alignment.losses.anchored import (
     nca_pair,
     sft_dpo,
 )
+from alignment.losses.classification import (
+    dice_loss,
+    focal_tagging_loss,
+    meta_tuning,
+    rts,
+    self_adjusting_dice_loss,
+    self_adjusting_dice_loss_per_token,
+    tversky_loss,
+)
 from alignment.losses.distribution_matching import (
     exo,
     infonca,
@@ -31,6 +40,12 @@ from alignment.losses.dynamic_beta import (
     beta_dpo,
     beta_dpo_sampling_weights,
     beta_dpo_stats,
+)
+from alignment.losses.feedback_pretraining import (
+    phf_awr,
+    phf_rwr,
+    phf_soft_unlikelihood,
+    phf_unlikelihood,
 )
 from alignment.losses.label_noise import (
     lcpo,
@@ -139,6 +154,14 @@ from alignment.losses.supervised import (
     mdlm,
     sft,
 )
+from alignment.losses.supervised_weighting import (
+    crlft,
+    crlft_per_sequence,
+    dft,
+    fdiv_sft_hellinger,
+    fdiv_sft_pearson,
+    fdiv_sft_total_variation,
+)
 from alignment.losses.token_level import (
     cpl,
     cpl_kl,
@@ -195,8 +218,12 @@ __all__ = [
     "cpl_kl",
     "cpl_list",
     "cpo",
+    "crlft",
+    "crlft_per_sequence",
     "denoised_bt_loss",
     "denoised_bt_margin_loss",
+    "dft",
+    "dice_loss",
     "discopop",
     "dpo",
     "dpo_gamma",
@@ -205,9 +232,13 @@ __all__ = [
     "exo_pair",
     "f_dpo",
     "f_dpo_jensen_shannon",
+    "fdiv_sft_hellinger",
+    "fdiv_sft_pearson",
+    "fdiv_sft_total_variation",
     "flex_dpo",
     "focal_po",
     "focal_reward_loss",
+    "focal_tagging_loss",
     "general_preference_model",
     "general_preference_model_scaled",
     "goal_contrastive_loss",
@@ -243,12 +274,17 @@ __all__ = [
     "margin_mse_reward_loss",
     "mdlm",
     "meta_rm_separation",
+    "meta_tuning",
     "modpo",
     "multi_label_reward_regression",
     "nca",
     "nca_pair",
     "orpo",
     "orpo_odds_ratio",
+    "phf_awr",
+    "phf_rwr",
+    "phf_soft_unlikelihood",
+    "phf_unlikelihood",
     "position_kl",
     "prm_last_step_loss",
     "prm_step_loss",
@@ -263,8 +299,11 @@ __all__ = [
     "rso_hinge",
     "rso_hinge_norm",
     "rso_sigmoid_norm",
+    "rts",
     "safe_rlhf_cost",
     "scaled_bt_reward_loss",
+    "self_adjusting_dice_loss",
+    "self_adjusting_dice_loss_per_token",
     "sft",
     "sft_dpo",
     "simpo",
@@ -278,6 +317,7 @@ __all__ = [
     "tpo_l",
     "treg",
     "treg_token_rewards",
+    "tversky_loss",
     "wpo",
     "wpo_weight",
 ]
