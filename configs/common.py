@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 COMBINATIONS = ("mgda", "pcgrad", "gradient_weights")
 GRADIENTS = ("ordinary", "pairwise_normalized", "meta_rm", *COMBINATIONS)
 # Sections whose keys are names of kernels, of their hyperparameters or of columns, and so are not fixed here.
-FREE = ("objective", "metrics", "before", "voters", "data.columns", "mesh.rules")
+FREE = ("objective", "metrics", "before", "voters", "data.columns", "data.corruption", "data.curriculum", "mesh.rules")
 
 
 def base() -> ConfigDict:
@@ -24,10 +24,11 @@ def base() -> ConfigDict:
     # the mean gap of its heads on every pair is the column strength_means; empty: none
 
     config.data = ConfigDict()
-    config.data.source = "corpus"  # corpus, task:NAME (generated), *.jsonl, *.parquet, a TFDS directory, tfds:NAME
+    config.data.source = "corpus"  # corpus, recipe:NAME (what a recipe makes of the corpus), task:NAME (generated),
+    # *.jsonl, *.parquet, a TFDS directory, tfds:NAME
     config.data.eval_source = ""  # as source; "": the corpus' test split, none for other sources
     config.data.kind = "pairs"  # completion | chat | pairs | lists | unpaired | triples | ratings | steps |
-    # sampled_pairs
+    # segments | sampled_pairs
     config.data.split = "train"  # of TFDS
     config.data.eval_split = "test"
     config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
@@ -48,6 +49,14 @@ def base() -> ConfigDict:
     config.data.revision_prompts = ConfigDict()
     config.data.revision_prompts.better = ""
     config.data.revision_prompts.worse = ""
+    config.data.corruption = (
+        ConfigDict()
+    )  # function of alignment.data.corruption.CORRUPTIONS -> its hyperparameters: what
+    # is done to the inputs of every batch, while the targets stay; empty: nothing
+    config.data.curriculum = (
+        ConfigDict()
+    )  # climb | mccl (alignment.data.curricula) -> its hyperparameters: in which order
+    # examples come; empty: one permutation of all after another
 
     config.model = ConfigDict()
     config.model.hugging_face = ""  # a checkpoint directory; "": a new model of the sizes below
@@ -108,6 +117,7 @@ def base() -> ConfigDict:
     # mgda | pcgrad | gradient_weights: every term of the objective is an objective, and their gradients are combined
     config.training.meta_step = 1e-3  # of meta_rm: how far it moves before it looks
     config.training.view_dropout = 0.1  # share of the weights dropped in the second pass, for second_features
+    config.training.embedding_noise = 0.0  # alpha of NEFTune, noise on the embeddings in training; 0: none
     config.training.log_every = 10
     config.training.eval_every = 100
     config.training.max_skipped_in_a_row = 5  # steps with a non-finite loss or gradient before the run stops
@@ -136,6 +146,8 @@ def base() -> ConfigDict:
 
     config.gold = ConfigDict()  # only with the corpus as source or eval_source: samples scored by its true reward
     config.gold.samples = 512
+    config.gold.prompt = "{}"  # what is sampled from, {} standing for the prompt: a policy that is conditioned on words
+    # in its prompt is asked with them
     config.gold.temperature = 1.0
     return config
 
@@ -257,6 +269,15 @@ def check_numbers(config: ConfigDict) -> None:
             "their own; set it to 1 with config.training.gradient='meta_rm'"
         )
     check_gradient(config, GRADIENTS)
+    if not config.training.embedding_noise >= 0:
+        raise ValueError(f"config.training.embedding_noise: must be at least 0, got {config.training.embedding_noise}")
+    if config.training.embedding_noise and config.training.gradient in ("pairwise_normalized", "meta_rm"):
+        raise ValueError(
+            "config.training.embedding_noise: the gradient "
+            f"{config.training.gradient!r} has no place for noise; set it to 0"
+        )
+    if "{}" not in config.gold.prompt:
+        raise ValueError(f"config.gold.prompt: must have {{}}, where the prompt goes, got {config.gold.prompt!r}")
     if config.draws.count < 1 or not config.draws.temperature > 0:
         raise ValueError(
             f"config.draws: count must be at least 1 and temperature above 0, got {config.draws.count} and "

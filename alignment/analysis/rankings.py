@@ -58,7 +58,7 @@ def roc_auc(scores: Array, labels: Array) -> Array:
       scores: any monotone score of the label, such as log p("yes" | "yes" or "no").
       labels: bool.
 
-    Shapes: both `[..., N]`; result float32 `[...]`, in [0, 1]; NaN where all labels are alike, for then it is undefined.
+    Shapes: both `[..., N]`; result float32 `[...]`, in [0, 1]; NaN where all labels are alike.
 
     Raises:
       AssertionError: shapes differ, scores not floating, or labels not bool.

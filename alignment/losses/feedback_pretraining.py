@@ -61,9 +61,7 @@ def phf_unlikelihood(
     return keep(jnp.where(-rewards <= threshold, -logps, -alpha * _log_of_the_rest(logps)), mask)
 
 
-def phf_soft_unlikelihood(
-    policy_token_logps: Array, token_rewards: Array, mask: Array, *, alpha: float = 1.0
-) -> Array:
+def phf_soft_unlikelihood(policy_token_logps: Array, token_rewards: Array, mask: Array, *, alpha: float = 1.0) -> Array:
     """Likelihood and unlikelihood in the proportion of the score: -(1 - s) log p - alpha s log(1 - p).
 
     For scores that are probabilities; one outside [0, 1] is cut there.

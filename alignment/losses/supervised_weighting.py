@@ -174,7 +174,7 @@ def fdiv_sft_pearson(
 def fdiv_sft_hellinger(
     policy_token_logps: Array, reference_token_logps: Array, mask: Array, *, beta: float = 0.1
 ) -> Array:
-    """SFT as imitation by the squared Hellinger distance: loss[b, t] = -r / (1 + r), r = beta * (log pi - log ref)(y_t).
+    """SFT as imitation by squared Hellinger distance: loss[b, t] = -r / (1 + r), r = beta * (log pi - log ref)(y_t).
 
     The pull on log pi is beta / (1 + r)^2: it fades for tokens that are already far likelier than under the reference,
     and never turns round. phi is singular at r = -1, where the policy has lost what the reference knew; below

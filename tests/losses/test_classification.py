@@ -86,7 +86,9 @@ def test_tversky_of_even_prices_is_linear_dice_with_twice_the_smoothing():
 
 
 def test_the_form_per_token_is_that_of_a_set_of_one():
-    one = jax.vmap(jax.vmap(lambda z, y: SETS[1](z[None, None], y[None, None], jnp.ones((1, 1), bool), VALID[:1])[0, 0]))
+    one = jax.vmap(
+        jax.vmap(lambda z, y: SETS[1](z[None, None], y[None, None], jnp.ones((1, 1), bool), VALID[:1])[0, 0])
+    )
     got = losses.self_adjusting_dice_loss_per_token(SCORES, LABELS, jnp.ones(SHAPE, bool))
     np.testing.assert_allclose(got, one(SCORES, LABELS), rtol=1e-6)
 
