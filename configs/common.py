@@ -49,14 +49,10 @@ def base() -> ConfigDict:
     config.data.revision_prompts = ConfigDict()
     config.data.revision_prompts.better = ""
     config.data.revision_prompts.worse = ""
-    config.data.corruption = (
-        ConfigDict()
-    )  # function of alignment.data.corruption.CORRUPTIONS -> its hyperparameters: what
-    # is done to the inputs of every batch, while the targets stay; empty: nothing
-    config.data.curriculum = (
-        ConfigDict()
-    )  # climb | mccl (alignment.data.curricula) -> its hyperparameters: in which order
-    # examples come; empty: one permutation of all after another
+    config.data.corruption = ConfigDict()  # function of alignment.data.corruption.CORRUPTIONS -> its hyperparameters:
+    # what is done to the inputs of every batch, while the targets stay; empty: nothing
+    config.data.curriculum = ConfigDict()  # climb | mccl (alignment.data.curricula) -> its hyperparameters: in which
+    # order examples come; empty: one permutation of all after another
 
     config.model = ConfigDict()
     config.model.hugging_face = ""  # a checkpoint directory; "": a new model of the sizes below
@@ -166,6 +162,16 @@ def sft() -> ConfigDict:
     config.training.eval_every = 150
     config.checkpoints.every = 150
     config.checkpoints.export_hugging_face = False
+    return config
+
+
+def demonstrations(recipe: str, objective: dict | None = None) -> ConfigDict:
+    """`sft` on what a recipe makes of the corpus, an example to a row (packed rows have no place for weights)."""
+    config = sft()
+    config.data.source = f"recipe:{recipe}"
+    config.data.packed = False
+    config.data.batch_size = 64
+    config.objective = ConfigDict(objective or {"sft": {"weight": 1.0, "reduction": "token_mean"}})
     return config
 
 

@@ -50,7 +50,7 @@ def _all_ids(data: Data) -> list[np.ndarray]:
 
 
 def corruptions(config: ConfigDict, data: Data) -> Corruptions:
-    """What config.data.corruption names, tried out on a first row so that what is wrong shows before any compilation."""
+    """What config.data.corruption names, tried out on a first row: what is wrong shows before any compilation."""
     found = _only(config, "corruption", corruption.CORRUPTIONS)
     if found is None:
         return Corruptions(None, None, ())

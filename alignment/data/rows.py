@@ -434,7 +434,8 @@ def pack(examples: Sequence[Tokenized], length: int) -> list[tuple[Tokenized, ..
         per_token = (example.step_ends, example.ratings, example.token_rewards, example.trained)
         if any(values is not None for values in per_token):
             raise ValueError(
-                f"{example.where}: packed rows have no place for ratings or steps, nor for segments; use the tree layout"
+                f"{example.where}: packed rows have no place for ratings or steps, nor for segments; "
+                "use the tree layout"
             )
         if example.weight is not None:
             raise ValueError(

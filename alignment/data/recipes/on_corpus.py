@@ -1,4 +1,4 @@
-"""The recipes for demonstrations on the generated corpus, with evaluators that know it: `config.data.source=recipe:NAME`.
+"""The recipes for demonstrations on the generated corpus, with evaluators that know it: the sources recipe:NAME.
 
 What a model says in the papers (who refines, criticises, translates, which skills are missing) is said here by a few
 lines that know how the corpus' sentences are made, so that every recipe runs without a model. `experiments.make_data`
@@ -6,6 +6,7 @@ runs the same recipes on files.
 """
 
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ UNSEEN_WORDS = (*corpus.POSITIVE[-2:], *corpus.NEGATIVE[-2:])  # that questions 
 
 
 def _rng(name: str, seed: int, split: str) -> np.random.Generator:
-    return np.random.default_rng([seed, corpus.SPLITS.index(split), sorted(RECIPES).index(name), 91])
+    return np.random.default_rng([seed, corpus.SPLITS.index(split), zlib.crc32(name.encode())])
 
 
 def _prompts(rng: np.random.Generator, split: str, size: int) -> list[str]:
@@ -92,7 +93,7 @@ def candidates(size: int, seed: int, split: str, responses: int = 8) -> Records:
 
 
 def drafts(size: int, seed: int, split: str, refinements: int = 5) -> Records:
-    """{prompt, draft, feedback, refinements}: the feedback names an unkind word, refinements replace words at random."""
+    """{prompt, draft, feedback, refinements}: feedback names an unkind word, refinements replace words at random."""
     rng, out = _rng("ilf", seed, split), []
     while len(out) < size:
         (prompt,) = _prompts(rng, split, 1)
