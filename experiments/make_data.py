@@ -7,6 +7,9 @@
     python -m experiments.make_data context_conditioned_bt --output=contexts.jsonl
     python -m experiments.make_data tree_preference_data --output=trees.jsonl
     python -m experiments.make_data itool_preference --policy=runs/dpo/before --output=itool.jsonl
+    python -m experiments.make_data raft --input=candidates.jsonl --output=raft.jsonl
+
+and more recipes for demonstrations, see `experiments.demonstration_recipes`.
 
 The result is JSONL that `experiments.finetune` reads with --config.data.source=FILE; add
 --config.data.eval_source=corpus to evaluate on the corpus. Without --input the prompts and pairs are those of the
@@ -37,7 +40,7 @@ from alignment.data.recipes import statistical_rejection_sampling as rso
 from alignment.data.recipes import tree_preference_data as trees
 from alignment.models import heads
 from alignment.training import checkpoints, mesh
-from experiments import from_config, sampling
+from experiments import demonstration_recipes, from_config, sampling
 
 Score = Callable[[Sequence[tuple[Any, str]]], list[float]]
 _ROWS = 64  # sampled or scored at a time
@@ -330,6 +333,7 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--value_threshold", type=float, default=0.5)
     own.add_argument("--overlap_limit", type=float, default=0.8)
     own.add_argument("--accept_value", type=float, default=0.0)
+    demonstration_recipes.add(recipe, write)
     return top
 
 

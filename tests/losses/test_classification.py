@@ -10,7 +10,7 @@ from alignment import analysis, losses
 RNG = np.random.default_rng(0)
 SHAPE = (4, 6)
 SCORES = jnp.asarray(2 * RNG.normal(size=SHAPE), jnp.float32)
-LABELS = jnp.asarray(RNG.random(SHAPE) < 0.3, jnp.float32)
+LABELS = jnp.asarray(RNG.random(SHAPE) < 0.6 * jax.nn.sigmoid(SCORES), jnp.float32)
 MASK = jnp.asarray(RNG.random(SHAPE) < 0.8)
 VALID = jnp.ones(4, bool)
 P, Y = (np.asarray(x, np.float64)[np.asarray(MASK)] for x in (jax.nn.sigmoid(SCORES), LABELS))
