@@ -22,6 +22,17 @@ from alignment.losses.classification import (
     self_adjusting_dice_loss_per_token,
     tversky_loss,
 )
+from alignment.losses.distillation import (
+    aligndistil,
+    forward_kl_distill,
+    gkd,
+    minillm,
+    minillm_normalized_returns,
+    minillm_returns,
+    minillm_unnormalized,
+    reverse_kl_distill,
+    specvlm_online_distill,
+)
 from alignment.losses.distribution_matching import (
     exo,
     infonca,
@@ -59,6 +70,8 @@ from alignment.losses.label_noise import (
 )
 from alignment.losses.listwise import (
     cpl_list,
+    first_lm,
+    first_ranknet,
     lipo_lambda,
     lipo_list_mle,
     lipo_pairwise_hinge,
@@ -132,6 +145,7 @@ from alignment.losses.reward_modeling import (
     bt_with_ties,
     bt_with_ties_davidson,
     focal_reward_loss,
+    genarm,
     hinge_reward_loss,
     margin_mse_reward_loss,
     scaled_bt_reward_loss,
@@ -188,6 +202,7 @@ from alignment.losses.weights import (
 )
 
 __all__ = [
+    "aligndistil",
     "alpha_po",
     "aot_paired",
     "aot_unpaired",
@@ -235,12 +250,17 @@ __all__ = [
     "fdiv_sft_hellinger",
     "fdiv_sft_pearson",
     "fdiv_sft_total_variation",
+    "first_lm",
+    "first_ranknet",
     "flex_dpo",
     "focal_po",
     "focal_reward_loss",
     "focal_tagging_loss",
+    "forward_kl_distill",
+    "genarm",
     "general_preference_model",
     "general_preference_model_scaled",
+    "gkd",
     "goal_contrastive_loss",
     "goal_contrastive_mean_log_loss",
     "hinge_reward_loss",
@@ -275,6 +295,10 @@ __all__ = [
     "mdlm",
     "meta_rm_separation",
     "meta_tuning",
+    "minillm",
+    "minillm_normalized_returns",
+    "minillm_returns",
+    "minillm_unnormalized",
     "modpo",
     "multi_label_reward_regression",
     "nca",
@@ -290,6 +314,7 @@ __all__ = [
     "prm_step_loss",
     "prm_value_loss",
     "quantile_rm",
+    "reverse_kl_distill",
     "rm_simcse_difference_loss",
     "rm_simcse_loss",
     "rm_swav_loss",
@@ -311,6 +336,7 @@ __all__ = [
     "slic_hf",
     "slic_hf_target",
     "sparse_token_dpo",
+    "specvlm_online_distill",
     "tdpo1",
     "tdpo2",
     "tpo",
