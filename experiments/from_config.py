@@ -209,9 +209,11 @@ def stored_tables(
         fill("reference_token_logps", "reference", "reference log-probs", token_logps(reference), plain)
 
     reads_rewards = any(statistics.parse(name).statistic == "token_rewards" for name in names)
+    if any(config.data.revision_prompts.values()) and "token_rewards" in data.columns:
+        raise ValueError("config.data.revision_prompts: the data bring token_rewards of their own; leave them empty")
     if any(config.data.revision_prompts.values()) and not reads_rewards:
         raise ValueError("config.data.revision_prompts: no kernel of this objective asks for token_rewards")
-    if reads_rewards:
+    if reads_rewards and "token_rewards" not in data.columns:
         revised = functools.partial(revised_batches, config, data, model.config, **by_process)
         rewards = stored_reference.token_rewards(token_logps(params))
         fill("token_rewards", "token_rewards", "token rewards", rewards, revised)
