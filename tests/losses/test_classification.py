@@ -72,6 +72,11 @@ def test_dice_of_hard_answers_without_smoothing_is_one_less_f1():
         np.testing.assert_allclose(whole(loss, scores, smoothing=0.0, **hyper), 1 - f1, rtol=1e-5)
 
 
+def test_dice_has_squares_below():
+    expected = 1 - (2 * (P * Y).sum() + 0.3) / ((P**2).sum() + (Y**2).sum() + 0.3)
+    np.testing.assert_allclose(whole(SETS[0], smoothing=0.3), expected, rtol=1e-5)
+
+
 def test_self_adjusting_dice_without_adjusting_has_a_linear_denominator():
     expected = 1 - (2 * (P * Y).sum() + 0.3) / (P.sum() + Y.sum() + 0.3)
     np.testing.assert_allclose(whole(SETS[1], smoothing=0.3, alpha=0.0), expected, rtol=1e-5)
