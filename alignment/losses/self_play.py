@@ -1,4 +1,4 @@
-"""Losses of self-play: pairs that a policy or its opponent wrote, and a judge, an oracle or a reward model has labelled.
+"""Losses of self-play: pairs that a policy or its opponent wrote, labelled by a judge, an oracle or a reward model.
 
 The pairs come from rollouts (`alignment.training.pairs`, `config.rollout.pairs`), so the losses of all other modules
 go with them too, and these with pairs of a file. Throughout, a log-prob of a completion is the sum over its tokens, in

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from alignment import statistics
 from alignment.segments import BRANCHES
 
 SIDES = ("chosen", "rejected", "samples")
@@ -96,7 +97,7 @@ def of_rollout(
 def at_places(batch: Mapping[str, np.ndarray], places: np.ndarray) -> dict[str, np.ndarray]:
     """Rows with the completions at `places` [B, S] of each group, in that order; one may stand there twice.
 
-    The keys that a forward pass reads, `ids`, and every column of tokens ([B, G, T, ...]); the rest is left out.
+    The keys that a forward pass reads, `ids`, and the columns that say something of each token; the rest is left out.
     """
     rows, size, time = batch["mask"].shape
     width = batch["tokens"].shape[1] - size * time
@@ -113,8 +114,8 @@ def at_places(batch: Mapping[str, np.ndarray], places: np.ndarray) -> dict[str, 
     before = batch["predict_from"][at, places]
     # The first token is predicted by the prompt's last, which stays where it was.
     out["predict_from"] = np.where(before >= width, before - moved[..., None], before).astype(np.int32)
-    special = {*out, "tokens"}
+    of_tokens = ("targets", "mask", "support", *statistics.TOKEN_COLUMNS)
     for key, value in batch.items():
-        if key not in special and value.ndim > 2 and value.shape[:3] == (rows, size, time):
+        if key in of_tokens or key.endswith(("token_logps", "token_values")):
             out[key] = value[at, places]
     return out
