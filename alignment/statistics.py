@@ -463,4 +463,5 @@ def check_available(name: str, sides: tuple[str, ...], columns: Iterable[str], k
     if parsed.whose != "state" and parsed.side not in sides:
         offered = ", ".join(repr(s) for s in sides if s) or "one completion per example (no side)"
         hint = "; give the term a `side`" if not parsed.side else ""
+        hint = "; set config.rollout.pairs" if sides == EACH and parsed.side in ("chosen", "rejected") else hint
         raise ValueError(f"kernel {kernel!r} needs {name!r}, but the data set offers {offered}{hint}")
