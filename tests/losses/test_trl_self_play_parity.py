@@ -38,7 +38,7 @@ def theirs(loss_type, policy, reference, rewards, mask):
     models = {"policy": logps, "reference": torch.tensor(reference)}
     found = {}
     model = types.SimpleNamespace(train=lambda: None, name="policy")
-    prompts = torch.zeros(2 * B, 2, dtype=torch.long)
+    prompts, completions = (torch.zeros(2 * B, n, dtype=torch.long) for n in (2, T))
     gathered = types.SimpleNamespace(
         gather_for_metrics=lambda x: x,
         backward=lambda loss, **_: (found.update(loss=loss.item()), loss.backward()),
@@ -52,7 +52,7 @@ def theirs(loss_type, policy, reference, rewards, mask):
         state=types.SimpleNamespace(global_step=0), accelerator=gathered, beta=BETA, eos_token_ids=[1],
         ref_model=types.SimpleNamespace(name="reference"), stats=collections.defaultdict(list),
         processing_class=types.SimpleNamespace(batch_decode=lambda ids, **_: ["text"] * len(ids)),
-        _generate=lambda *_: (prompts, prompts, torch.zeros(2 * B, T, dtype=torch.long), torch.tensor(mask).long(), None),
+        _generate=lambda *_: (prompts, prompts, completions, torch.tensor(mask).long(), None),
         _forward=lambda model, *_: models[model.name],
         _calculate_rewards_from_functions=lambda **_: torch.tensor(rewards),
     )  # fmt: skip
