@@ -7,6 +7,7 @@
     python -m experiments.make_data context_conditioned_bt --output=contexts.jsonl
     python -m experiments.make_data tree_preference_data --output=trees.jsonl
     python -m experiments.make_data itool_preference --policy=runs/dpo/before --output=itool.jsonl
+    python -m experiments.make_data algorithm_distillation --output=ucb.jsonl
 
 The result is JSONL that `experiments.finetune` reads with --config.data.source=FILE; add
 --config.data.eval_source=corpus to evaluate on the corpus. Without --input the prompts and pairs are those of the
@@ -29,12 +30,14 @@ import numpy as np
 
 from alignment import statistics
 from alignment.data import corpus, formats, rows
+from alignment.data.recipes import algorithm_distillation as explorers
 from alignment.data.recipes import context_conditioned_bt as contexts
 from alignment.data.recipes import itool_preference as itool
 from alignment.data.recipes import mixed_preference_optimization as mpo
 from alignment.data.recipes import reward_augmented_dpo as augmented
 from alignment.data.recipes import statistical_rejection_sampling as rso
 from alignment.data.recipes import tree_preference_data as trees
+from alignment.games import bandit_text
 from alignment.models import heads
 from alignment.training import checkpoints, mesh
 from experiments import from_config, sampling
@@ -240,6 +243,14 @@ def tree_preference_data(args: argparse.Namespace) -> tuple[list[dict], dict[str
     return trees.tree_records(grown, trees.corpus_partial_reward, rng, pairs=args.pairs)
 
 
+def algorithm_distillation(args: argparse.Namespace) -> tuple[list[dict], dict[str, int]]:
+    """The choices of UCB on Bernoulli bandits: the history told as a prompt, the name of its arm as the completion."""
+    return explorers.records(
+        jax.random.key(args.seed), bandits_number=args.bandits, arms=args.arms, horizon=args.horizon, gap=args.gap,
+        alpha=args.alpha, scene=args.scene, history=args.history, story=args.story, rename=not args.keep_names,
+    )  # fmt: skip
+
+
 def _expansion(policy: Model, prompt: Any, rng: jax.Array, args: argparse.Namespace):
     """Steps so far -> sampled continuations cut into steps, each with the tokens and the probability of its own."""
     ids, room = policy.prompt_ids(prompt), policy.lengths["completion_length"]
@@ -318,6 +329,16 @@ def parser() -> argparse.ArgumentParser:
     own = recipe(tree_preference_data, scores=False, reads=False)
     own.add_argument("--branching", type=int, default=3)
     own.add_argument("--pairs", type=int, default=64, help="comparisons drawn in each tree")
+    own = recipe(algorithm_distillation, scores=False, reads=False)
+    own.add_argument("--bandits", type=int, default=256, help="how many are played")
+    own.add_argument("--arms", type=int, default=3)
+    own.add_argument("--horizon", type=int, default=30, help="pulls of each, one record a pull")
+    own.add_argument("--gap", type=float, default=0.5, help="of the best mean to the others; 0.2 is hard")
+    own.add_argument("--alpha", type=float, default=0.5, help="of UCB's bonus")
+    own.add_argument("--scene", choices=list(bandit_text.SCENES), default="buttons")
+    own.add_argument("--history", choices=list(bandit_text.HISTORIES), default="summary", help="how it is told")
+    own.add_argument("--story", action="store_true", help="tell the scene and the names of the arms first")
+    own.add_argument("--keep_names", action="store_true", help="the same order of names in every bandit")
     own = recipe(itool_preference, policy=True, size=512)
     own.set_defaults(temperature=1.5)
     own.add_argument("--share", type=float, default=0.5, help="of the prompts, the hardest")
