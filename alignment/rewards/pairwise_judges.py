@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alignment import checks
+from alignment import checks, games
 from alignment.rewards.judges import JudgeError
 
 Array = jax.Array
@@ -65,12 +65,10 @@ def bradley_terry(rewards: np.ndarray) -> np.ndarray:
 
     ValueError for a reward that is NaN: it compares with nothing.
     """
-    rewards = np.asarray(rewards, np.float64)
+    rewards = np.asarray(rewards, np.float32)
     if np.isnan(rewards).any():
         raise ValueError("rewards: a reward that is NaN gives no preference")
-    with np.errstate(invalid="ignore"):  # two infinite rewards of one sign are equal
-        gaps = np.nan_to_num(rewards[..., :, None] - rewards[..., None, :], nan=0.0)
-    return (0.5 * (1 + np.tanh(gaps / 2))).astype(np.float32)
+    return np.asarray(games.bradley_terry_preferences(np.nan_to_num(rewards)))  # two infinite ones are equal
 
 
 def preference_matrix(
@@ -120,16 +118,7 @@ def win_rates(preferences: np.ndarray, opponents: np.ndarray) -> np.ndarray:
     if preferences.shape[-2:] != (opponents.shape[-1],) * 2 or preferences.shape[:-1] != opponents.shape:
         raise ValueError(f"preferences must have shape [..., G, G] for opponents {opponents.shape}, got "
                          f"{preferences.shape}")  # fmt: skip
-    if not ((preferences >= 0) & (preferences <= 1)).all():
-        raise ValueError("preferences must be probabilities in [0, 1]")
-    off = np.abs(preferences + np.swapaxes(preferences, -1, -2) - 1)
-    if (off > 1e-4).any():
-        at = np.unravel_index(off.argmax(), off.shape)
-        i, j = at[-2:]
-        raise ValueError(
-            f"preferences must satisfy P[i, j] + P[j, i] = 1; at {i}, {j} they are {preferences[at]:g} and "
-            f"{preferences[(*at[:-2], j, i)]:g}"
-        )
+    games.check_preferences(preferences)
     if not opponents.any(axis=-1).all():
         raise ValueError("opponents: a group without a completion to compare with has no win rate")
     counted = np.where(opponents[..., None, :], preferences, 0.0).sum(axis=-1)
