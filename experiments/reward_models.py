@@ -31,7 +31,7 @@ from alignment.data import pipeline, rows
 from alignment.models import heads
 from alignment.rewards import combining, ensembles, process, runner
 from alignment.training import mesh, stored_reference
-from experiments import from_config
+from experiments import from_config, teachers
 from experiments.from_config import say
 
 Scorer = Callable[[Sequence[Any], Sequence[str]], np.ndarray]
@@ -172,10 +172,10 @@ def _batches(key: str, examples: list, config: ConfigDict, model_config, tokeniz
 # --- as the reward of a run ------------------------------------------------------------------------------------------
 
 
-def bind(settings: ConfigDict, device_mesh) -> list[tuple[str, float, Scorer]]:
-    """(name, weight, `score(prompts, completions) -> [N]`) of every entry of config.rewards with a `checkpoint`."""
+def bind(settings: ConfigDict, device_mesh, section: str = "rewards") -> list[tuple[str, float, Scorer]]:
+    """(name, weight, `score(prompts, completions) -> [N]`) of every entry of a section with a `checkpoint`."""
     return [
-        (name, float(entry.get("weight", 1.0)), load_reward(f"config.rewards.{name}", dict(entry), device_mesh))
+        (name, float(entry.get("weight", 1.0)), load_reward(f"config.{section}.{name}", dict(entry), device_mesh))
         for name, entry in settings.items()
         if entry and "checkpoint" in entry
     ]
@@ -285,10 +285,7 @@ def voters_config(config: ConfigDict, before: Path) -> ConfigDict:
     if voters.model.reward_heads < 2:
         raise ValueError(f"config.voters.model.reward_heads: {voters.model.reward_heads} voter(s); a vote takes two")
 
-    def beginning(of: ConfigDict) -> tuple:  # as plain values: a locked ConfigDict equals no other
-        return of.before.to_dict(), {**of.model.to_dict(), "reward_heads": 0}, of.before_heads, of.seed
-
-    if config.before and beginning(voters) == beginning(config):
+    if teachers.same_beginning(config, voters):
         voters.before_workdir = str(before)
     return voters
 

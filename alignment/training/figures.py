@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from alignment.training import logging as metrics_log
+
 
 def draw_difficulty(pairs: Sequence[Mapping], path: Path, *, beta: float) -> None:
     """Final DPO loss of each pair against the reference's log-ratio c, with the curve -log s(beta * c) between right
@@ -86,5 +88,54 @@ def draw_front(
         axis.legend(fontsize=8)
     if colour is not None and len(points):
         figure.colorbar(drawn, ax=axes[0].tolist(), label=colour_label)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def kl_reward_points(path: Path, *, kl: str = "sequence_kl", reward: str = "reward") -> np.ndarray:
+    """(KL, reward) f[n, 2] of every row of a metrics.jsonl that has both, in the order of the steps.
+
+    ValueError that names what the file has, if no row does.
+    """
+    rows = metrics_log.read_metrics(path)
+    points = [(r[kl], r[reward]) for r in rows if r.get(kl) is not None and r.get(reward) is not None]
+    if not points:
+        there = ", ".join(sorted({k for r in rows for k in r} - {"step", "split"})) or "nothing"
+        raise ValueError(f"{path}: no row has both {kl!r} and {reward!r}; there are {there}")
+    return np.array(points, float)
+
+
+def draw_kl_reward_frontier(
+    runs: Mapping[str, np.ndarray], path: Path, *, optimum: np.ndarray | None = None, kl_label: str = "KL, nats"
+) -> None:
+    """Reward against KL from the reference: a colour for each run, its points joined in their order.
+
+    What no other point of any run beats is ringed.
+
+    Args:
+      runs: name -> (KL, reward) f[n, 2]; of a run, a decoder at several strengths, or one policy.
+      path: of the PNG.
+      optimum: (KL, reward) f[m, 2] of `analysis.kl_reward_frontier`, drawn as a line, if it is known.
+      kl_label: of the axis.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6, 4.2), layout="constrained")
+    for name, points in runs.items():
+        axis.plot(points[:, 0], points[:, 1], "o-", markersize=3, linewidth=0.8, label=name)
+    everything = np.concatenate([np.empty((0, 2)), *runs.values()])
+    signed = everything * [-1, 1]
+    better = (signed[None] >= signed[:, None]).all(-1) & (signed[None] > signed[:, None]).any(-1)
+    best = everything[~better.any(axis=1)]
+    axis.scatter(best[:, 0], best[:, 1], s=70, facecolors="none", edgecolors="black", label="not beaten")
+    if optimum is not None:
+        axis.plot(optimum[:, 0], optimum[:, 1], color="grey", linestyle="--", linewidth=1, label="best possible")
+    axis.set_xlabel(kl_label)
+    axis.set_ylabel("mean reward")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
