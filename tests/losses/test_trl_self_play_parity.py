@@ -3,7 +3,7 @@
 TRL computes both inside `OnlineDPOTrainer.training_step`, from sampling to the backward pass. Here its own method runs
 on a stand-in for the trainer whose sampling, forward pass and rewards give back the numbers of the test. TRL's trainers
 of Nash-MD and XPO are gone from the installed releases; what is known of the first (a product of log-ratio and log-prob
-token by token, which is biased) is held against ours in `tests/policy_gradients/test_self_play.py`.
+token by token, which is biased) is held against ours in `tests/policy_gradients/test_nash_md_pg.py`.
 """
 
 import collections
