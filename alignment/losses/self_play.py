@@ -477,34 +477,33 @@ def selm(
     return fit + alpha * beta * _mean_of_samples(samples - _stop(reference), samples_mask)
 
 
-def pit_gap_loss(responses_rewards: Array, responses_mask: Array) -> Array:
+def pit_gap_loss(responses_rewards: Array, labels: Array, responses_mask: Array) -> Array:
     """Reward model of PIT: g(w, l) above g(w, w) and g(l, l), and these above g(l, w); each by -log s(difference).
 
-    g(a, b) is the reward of the ordered pair (a, b), written one after the other: how much better a is than b. Adding a
-    number to all four changes nothing; all equal it is 4 log 2. With g(a, b) = r(a) - r(b) it is four times
+    g(a, b) is the reward of the ordered pair (a, b), written one after the other: how much better a is than b. The list
+    has the four of them, and the labels say which is above which: each is held above those of the next lower label.
+    Adding a number to all changes nothing; all equal it is 4 log 2. With g(a, b) = r(a) - r(b) it is four times
     Bradley-Terry on r.
 
     Args:
-      responses_rewards: g(y_w, y_l), g(y_w, y_w), g(y_l, y_l), g(y_l, y_w), in this order (the lists of
-        `alignment.data.recipes.pit.pit_gap_lists`). Trained.
-      responses_mask: bool, True on the tokens of each; a term with a pair that is not there counts for nothing.
+      responses_rewards: g of each ordered pair. Trained.
+      labels: 1 for (w, l), 1/2 for (w, w) and (l, l), 0 for (l, w), as `alignment.data.recipes.pit.pit_gap_lists`
+        writes them; only their order counts. Held fixed.
+      responses_mask: bool, True on the tokens of each; one without a token is not there.
 
-    Shapes: rewards `[..., 4]`, mask `[..., 4, T]`; result float32 `[...]`, in nats.
+    Shapes: rewards and labels `[..., K]`, mask `[..., K, T]`; result float32 `[...]`, in nats.
 
     Raises:
-      AssertionError: shapes do not agree or are not of four pairs, rewards not floating, mask not bool.
+      AssertionError: shapes do not agree, rewards or labels not floating, mask not bool.
 
     Paper: Wang et al., 2023, arXiv 2310.00898. No official code.
     """
-    (gaps,) = checks.floats(responses_rewards=responses_rewards)
+    gaps, labels = checks.floats(responses_rewards=responses_rewards, labels=labels)
     checks.boolean(responses_mask=responses_mask)
     checks.leading_shape(responses_rewards=gaps, responses_mask=responses_mask)
-    if gaps.shape[-1] != 4:
-        raise AssertionError(f"responses_rewards must have shape (..., 4), the ordered pairs of two, got {gaps.shape}")
     there = jnp.any(responses_mask, axis=-1)
-    gaps = keep(gaps, there)
-    losses = 0.0
-    for better, worse in ((0, 1), (0, 2), (1, 3), (2, 3)):
-        term = jax.nn.softplus(gaps[..., worse] - gaps[..., better])
-        losses = losses + jnp.where(there[..., better] & there[..., worse], term, 0.0)
-    return losses
+    gaps, labels = keep(gaps, there), _stop(keep(labels, there))
+    above = (labels[..., :, None] > labels[..., None, :]) & there[..., :, None] & there[..., None, :]
+    between = jnp.any(above[..., :, :, None] & above[..., None, :, :], axis=-2)  # i above k above j
+    terms = jax.nn.softplus(gaps[..., None, :] - gaps[..., :, None])
+    return jnp.sum(jnp.where(above & ~between, terms, 0.0), axis=(-2, -1))

@@ -47,7 +47,8 @@ def with_samples(rng, reference=False):
 def ordered_pairs(rng):
     mask = token_mask(rng, (B, 4, T))
     mask[:3, -1] = mask[0, 1] = False
-    return {"responses_rewards": rng.normal(size=(B, 4)), "responses_mask": mask}
+    labels = np.stack([rng.permutation([1.0, 0.5, 0.5, 0.0]) for _ in range(B)])
+    return {"responses_rewards": rng.normal(size=(B, 4)), "labels": labels, "responses_mask": mask}
 
 
 def hidden_samples(inputs):
@@ -192,12 +193,13 @@ ROWS = (
             (
                 {
                     "responses_rewards": [[1.0, 0.0, 0.5, -1.0], [1.0, np.nan, 0.5, -1.0]],
+                    "labels": [[1.0, 0.5, 0.5, 0.0], [1.0, np.nan, 0.5, 0.0]],
                     "responses_mask": [[[True]] * 4, [[True], [False], [True], [True]]],
                 },
                 {},
                 [1.302014, 0.67549],
             ),
         ),
-        hidden={"responses_rewards": lambda inputs: ~inputs["responses_mask"].any(-1)},
+        hidden={n: lambda inputs: ~inputs["responses_mask"].any(-1) for n in ("responses_rewards", "labels")},
     ),
 )

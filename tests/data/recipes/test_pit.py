@@ -27,4 +27,4 @@ def test_a_reward_that_ranks_the_pairs_as_the_lists_say_has_less_loss_than_the_r
     (first, _) = formats.from_records(pit.pit_gap_lists(PAIRS), "lists", "here")
     gaps = np.array([first.labels], np.float32)
     there = np.ones((1, 4, 1), bool)
-    assert losses.pit_gap_loss(gaps, there) < losses.pit_gap_loss(-gaps, there)
+    assert losses.pit_gap_loss(gaps, gaps, there) < losses.pit_gap_loss(-gaps, gaps, there)
