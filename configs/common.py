@@ -112,6 +112,8 @@ def base() -> ConfigDict:
     config.optimizer.weight_decay = 0.0
     config.optimizer.only = ()  # last names of the parameters that are trained, e.g. ("reward_head",); empty: all
     config.optimizer.clip_norm = 1.0  # 0: no clipping
+    config.optimizer.momentum_every = 0  # > 0: after every so many steps go on along the change since the last time,
+    config.optimizer.momentum_alpha = 0.3  # times this (accelerated preference optimization)
 
     config.training = ConfigDict()
     config.training.steps = 200

@@ -40,6 +40,7 @@ from alignment.data.recipes import context_conditioned_bt as contexts
 from alignment.data.recipes import first_ranknet as reranking
 from alignment.data.recipes import itool_preference as itool
 from alignment.data.recipes import mixed_preference_optimization as mpo
+from alignment.data.recipes import pit as improving
 from alignment.data.recipes import reward_augmented_dpo as augmented
 from alignment.data.recipes import statistical_rejection_sampling as rso
 from alignment.data.recipes import tree_preference_data as trees
@@ -256,6 +257,13 @@ def context_conditioned_bt(args: argparse.Namespace) -> tuple[list[dict], dict[s
     return contexts.context_records(pairs, (args.for_it, args.against), reverse=args.reverse, without=args.without)
 
 
+def pit(args: argparse.Namespace) -> tuple[list[dict], dict[str, int]]:
+    """Of every pair the four ordered ones of its answers, or the better one as what improves the worse."""
+    pairs = read(args.input, ("prompt", "chosen", "rejected")) if args.input else corpus_pairs(args)
+    made = {"gaps": improving.pit_gap_lists, "improvements": improving.pit_improvements}[args.what](pairs)
+    return made, {"pairs_read": len(pairs), args.what: len(made)}
+
+
 def corpus_pairs(args: argparse.Namespace) -> list[dict[str, Any]]:
     return corpus.generate("pairs", args.size, args.seed)
 
@@ -359,6 +367,8 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--against", default="Blame! ", help="put before it where the label is turned round")
     own.add_argument("--reverse", action="store_true", help="swap the two contexts, to test whether they are heeded")
     own.add_argument("--without", action="store_true", help="leave them out and the labels as they are")
+    own = recipe(pit, scores=False, size=2048)
+    own.add_argument("--what", choices=["gaps", "improvements"], default="gaps", help="for the reward model or for SFT")
     own = recipe(tree_preference_data, scores=False, reads=False)
     own.add_argument("--branching", type=int, default=3)
     own.add_argument("--pairs", type=int, default=64, help="comparisons drawn in each tree")
