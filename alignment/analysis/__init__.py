@@ -46,7 +46,7 @@ from alignment.analysis.information import (
     entropy,
     pair_label_probability,
 )
-from alignment.analysis.rankings import idealized_log_ratio
+from alignment.analysis.rankings import idealized_log_ratio, roc_auc
 
 __all__ = [
     "BanditHistory",
@@ -83,5 +83,6 @@ __all__ = [
     "reinforce_objective",
     "reverse_kl_gradient",
     "reward_weighted_objective",
+    "roc_auc",
     "squared_hellinger_conjugate",
 ]

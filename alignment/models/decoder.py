@@ -314,6 +314,8 @@ def hidden(
         config, params = dataclasses.replace(config, num_layers=layers, layer_types=kinds), params | {"layers": first}
     # The table is cast before it is gathered: half the bytes travel in bfloat16.
     h = _held(rows, _whole(rows, params["embedding"].astype(config.dtype))[tokens])
+    if "embedding_noise" in params:  # drawn for these very rows, see `alignment.training.embedding_noise`
+        h = h + params["embedding_noise"].astype(h.dtype)
     if config.embedding_scale:
         h = h * jnp.asarray(math.sqrt(config.hidden_size), h.dtype)
     if config.learned_positions:
