@@ -88,3 +88,42 @@ def draw_front(
         figure.colorbar(drawn, ax=axes[0].tolist(), label=colour_label)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def draw_overoptimization(points: Sequence[Mapping], path: Path) -> None:
+    """Gold (solid) and proxy scores (dashed) over sqrt(KL), a panel for each method and a colour for each reward.
+
+    `points` have the keys of a line of curves.jsonl (`experiments.overoptimization`): thick lines are means over the
+    seeds at the same n or iteration, thin ones the gold scores of each seed. Saved as a PNG.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    methods = list(dict.fromkeys(p["method"] for p in points))
+    rewards = list(dict.fromkeys(p["reward"] for p in points))
+    figure, axes = plt.subplots(
+        1, len(methods), figsize=(5.6 * len(methods), 4.2), layout="constrained", squeeze=False
+    )
+    for axis, method in zip(axes[0], methods, strict=True):
+        for number, reward in enumerate(rewards):
+            colour = f"C{number}"
+            curves: dict[int, list[list[float]]] = {}
+            for p in points:
+                if (p["method"], p["reward"]) == (method, reward):
+                    curves.setdefault(p["seed"], []).append([p["kl"] ** 0.5, p["gold"], p["proxy"]])
+            if not curves:
+                continue
+            for curve in curves.values():
+                axis.plot(*np.array(curve)[:, :2].T, color=colour, linewidth=0.6, alpha=0.5)
+            distance, gold, proxy = np.array(list(curves.values())).mean(axis=0).T
+            axis.plot(distance, gold, color=colour, linewidth=2, label=f"{reward}: gold")
+            axis.plot(distance, proxy, color=colour, linewidth=1.2, linestyle="--", label=f"{reward}: proxy")
+        axis.set_title(method.replace("_", " "))
+        axis.set_xlabel("sqrt(KL to the start), nats")
+        axis.set_ylabel("gain over the start, in its deviations")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
