@@ -20,8 +20,9 @@ def base() -> ConfigDict:
     config = ConfigDict()
     config.seeds = (0, 1, 2)  # each with pairs, flips, reward models and PPO runs of its own
     config.members = 4  # reward models of a seed: the same pairs in another order, another first head
-    config.pairs = 1024
+    config.pairs = 2048  # two samples of the start each, less those of equal gold reward
     config.label_noise = 0.25
+    config.evaluation_pairs = 256  # of held-out prompts, with right labels; they also standardise the members
     # name -> {combine, hyperparameters}, as in config.rewards of an online run; `single`, one member, is always there
     config.ensembles = ConfigDict(
         {
@@ -49,8 +50,8 @@ def base() -> ConfigDict:
     config.reward_model.model.reward_heads = 1
     config.reward_model.data.batch_size = 32
     config.reward_model.optimizer.learning_rate = 1e-3
-    config.reward_model.training.steps = config.reward_model.training.eval_every = 96
-    config.reward_model.checkpoints.every = 96
+    config.reward_model.training.steps = config.reward_model.training.eval_every = 160
+    config.reward_model.checkpoints.every = 160
     config.reward_model.gold.samples = 0
 
     config.ppo = ppo.get_config()
@@ -59,7 +60,7 @@ def base() -> ConfigDict:
     config.ppo.data.completion_length = 48
     config.ppo.rewards = ConfigDict()  # the script's
     config.ppo.shaping.kl_shaped_rewards.beta = 0.01
-    config.ppo.optimizer.learning_rate = 3e-4
+    config.ppo.optimizer.learning_rate = 1e-4
     config.ppo.training.update({"iterations": 100, "minibatches": 2, "eval_every": 100})
     config.ppo.rollout.prompts = 8
     config.ppo.evaluation.samples = 1
@@ -77,9 +78,9 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError(f"config.seeds: must be different integers, at least one, got {tuple(config.seeds)}")
     if config.members < 2:
         raise ValueError(f"config.members: an ensemble has at least 2, got {config.members}")
-    for key, least in (("pairs", 1), ("checkpoint_samples", 1)):
-        if config[key] < least:
-            raise ValueError(f"config.{key}: must be at least {least}, got {config[key]}")
+    for key in ("pairs", "evaluation_pairs", "checkpoint_samples"):
+        if config[key] < 1:
+            raise ValueError(f"config.{key}: must be at least 1, got {config[key]}")
     settings = config.best_of_n
     if not 1 <= settings.largest <= settings.samples:
         raise ValueError(

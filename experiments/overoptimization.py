@@ -3,7 +3,7 @@
     python -m experiments.overoptimization --config=configs/overoptimization.py --workdir=DIR [--config.members=5 ...]
 
 WORKDIR receives, in this order: policy/ (the start, a run of experiments.finetune), pool.npz (its samples on held-out
-prompts with their gold rewards), and for each seed seedS/pairs.jsonl (its samples on training prompts in pairs, labelled
+prompts with their gold rewards), evaluation_pairs.jsonl (more of them, rightly labelled) and for each seed seedS/pairs.jsonl (its samples on training prompts in pairs, labelled
 by the gold reward, some labels flipped), seedS/memberK/ (the reward models), seedS/best_of_n.jsonl, seedS/ppo_NAME/ (runs of experiments.reinforce) and seedS/ppo_NAME.jsonl (their
 checkpoints, scored). Each of these is a stage: the same command goes on where it was stopped, and what is finished is
 not done again. At the end curves.jsonl holds all points, table.md the peaks and figure.png the curves.
@@ -62,15 +62,22 @@ def run(config: ConfigDict, workdir: Path) -> list[dict[str, Any]]:
     shown = f"mean {pool['gold'].mean():.3f}, deviation {pool['gold'].std():.3f}, best {pool['gold'].max():.2f}"
     say(f"gold reward of {len(pool['gold'])} samples of the start: {shown}")
 
+    def pairs(split: str, size: int, seed: int, noise: float) -> list[dict[str, Any]]:
+        return pairs_of_start(config, split, size, seed, noise, model, start, tokenizer)
+
+    evaluation = workdir / "evaluation_pairs.jsonl"
+    stage(evaluation, lambda: pairs("test", config.evaluation_pairs, 0, 0.0))
+
     points = []
     for seed in config.seeds:
         here = workdir / f"seed{seed}"
 
         # --- reward models
         members = [here / f"member{k}" for k in range(config.members)]
-        stage(here / "pairs.jsonl", lambda seed=seed: pairs_of_start(config, seed, model, start, tokenizer))
+        stage(here / "pairs.jsonl", lambda seed=seed: pairs("train", config.pairs, seed, config.label_noise))
         for k, directory in enumerate(members):
-            finetune.run(member_config(config, 1000 * seed + k, workdir / "policy", here / "pairs.jsonl"), directory)
+            files = here / "pairs.jsonl", evaluation
+            finetune.run(member_config(config, 1000 * seed + k, workdir / "policy", *files), directory)
         scorer = reward_models.load_scorer(
             "config.reward_model", list(map(str, members)), device_mesh, standardise=True
         )
@@ -175,34 +182,35 @@ def on_policy_of(config: ConfigDict, own: ConfigDict, seed: int, policy: Path) -
     return own
 
 
-def pairs_of_start(config: ConfigDict, seed: int, model, params, tokenizer) -> list[dict[str, Any]]:
-    """Pairs of two samples each of a training prompt, the one of the higher gold reward chosen, then some flipped."""
-    rng = np.random.default_rng([seed, 0])
-    prompts = rng.choice(corpus.prompts("train"), size=config.pairs).tolist()
+def pairs_of_start(
+    config: ConfigDict, split: str, size: int, seed: int, noise: float, model, params, tokenizer
+) -> list[dict[str, Any]]:
+    """Pairs of two samples each of a prompt, the one of the higher gold reward chosen, then some flipped."""
+    rng = np.random.default_rng([seed, corpus.SPLITS.index(split)])
+    prompts = rng.choice(corpus.prompts(split), size=size).tolist()
     ids = [rows.encode_prompt(p, tokenizer) for p in prompts for _ in range(2)]
+    key = jax.random.fold_in(jax.random.key(seed), corpus.SPLITS.index(split))
     lengths = {k: config.policy.data[k] for k in ("prompt_length", "completion_length")}
-    drawn = sampling.complete(
-        model, params, tokenizer, ids, jax.random.key(seed), temperature=1.0, batch_size=_BATCH, **lengths
-    )
-    out, equal = [], 0
+    drawn = sampling.complete(model, params, tokenizer, ids, key, temperature=1.0, batch_size=_BATCH, **lengths)
+    out = []
     for prompt, *pair in zip(prompts, drawn[::2], drawn[1::2], strict=True):
         texts = [x.text for x in pair]
         gold = [corpus.gold_reward(prompt, text) for text in texts]
         if gold[0] == gold[1] or not all(texts):
-            equal += 1
             continue
-        chosen = int(np.argmax(gold)) ^ int(rng.random() < config.label_noise)
+        chosen = int(np.argmax(gold)) ^ int(rng.random() < noise)
         out.append({"prompt": prompt, "chosen": texts[chosen], "rejected": texts[1 - chosen]})
-    say(f"seed {seed}: {len(out)} of {config.pairs} pairs kept ({equal} of equal gold reward or with an empty side)")
+    say(f"{split} pairs of seed {seed}: {len(out)} of {size} kept, the others have equal gold rewards or an empty side")
     if not out:
         raise ValueError("config.pairs: no pair has sides of different gold reward; draw more")
     return out
 
 
-def member_config(config: ConfigDict, seed: int, policy: Path, pairs: Path) -> ConfigDict:
+def member_config(config: ConfigDict, seed: int, policy: Path, pairs: Path, evaluation: Path) -> ConfigDict:
     """A reward model: those of one seed see the same pairs in another order, and begin with another head."""
     own = on_policy_of(config, config.reward_model, seed, policy)
-    own.data.kind, own.data.source, own.data.eval_source, own.data.too_long = "pairs", str(pairs), "corpus", "truncate"
+    own.data.kind, own.data.source, own.data.eval_source = "pairs", str(pairs), str(evaluation)
+    own.data.too_long = "truncate"  # a sample that did not end has no room for an end token
     return own
 
 
