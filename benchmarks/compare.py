@@ -1,6 +1,6 @@
 """The table of training speed, ours and the peers' in one run, written to docs/speed.md with the date and versions.
 
-    python -m benchmarks.compare [--rows=dpo,sft,vocabulary,growth,start] [--page=docs/speed.md]
+    python -m benchmarks.compare [--rows=dpo,sft,vocabulary,sampling,grpo,growth,start] [--page=docs/speed.md]
         [--tunix_python=VENV/bin/python]
 
 Vocabulary 8192, width 256, 4 layers, 4 query and 2 key/value heads, SwiGLU 704, context 1024, float32, two threads and
@@ -8,8 +8,8 @@ a process of its own for each side, random weights that all sides read from one 
 (benchmarks/train_step.py) run in turn, round by round. Their losses of the first steps are compared before their times:
 who does other work is not compared. Ratios are of medians over all rounds; peak memory is that of the process. TRL
 comes with the extra `parity`; Tunix needs an environment of its own with `pip install google-tunix` (it wants another
-jax), and is left out without `--tunix_python`. On a busy machine take ratios only. Sampling and GRPO have commands of
-their own: benchmarks.sampling and benchmarks.grpo_iteration.
+jax), and is left out without `--tunix_python`. On a busy machine take ratios only. Sampling, GRPO, growth and start-up
+are modules of their own (benchmarks/sampling.py ...), whose output goes onto the page as it is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ WANTED = {
     ("vocabulary", "trl"): (None, 0.4), ("vocabulary", "tunix"): (None, 0.4),
     ("vocabulary", "full_logits"): (1 / 1.15, 0.4),
 }  # fmt: skip
-_ROWS = flags.DEFINE_list("rows", ["dpo", "sft", "vocabulary", "growth", "start"], "what to measure")
+MODULES = {"sampling": "sampling", "grpo": "grpo_iteration", "growth": "growth", "start": "start_up"}
+_ROWS = flags.DEFINE_list("rows", [*ROWS, *MODULES], "what to measure")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "processes per side")
 _STEPS = flags.DEFINE_integer("steps", 4, "timed steps in each process, after two to warm up")
 _SCALE = flags.DEFINE_integer("divide", 1, "divide rows, lengths and the large vocabulary by this, to try the command")
@@ -83,17 +84,6 @@ def write_files(files: Path, row: str) -> int:
     return size["rows"] * (size["length"] if row == "sft" else 2 * (size["prompt"] + size["completion"]))
 
 
-def run_worker(side: str, work: str, files: Path) -> dict:
-    command = [_TUNIX.value if side == "tunix" else sys.executable, "-m", "benchmarks.train_step"]
-    command += [f"--side={side}", f"--work={work}", f"--files={files}", f"--steps={_STEPS.value}"]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if done.returncode or not lines:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return json.loads(lines[-1].removeprefix("RESULT "))
-
-
 def check_losses(reports: dict[str, list[dict]]) -> str:
     """How far apart the losses of the first two steps are; SystemExit if sides do not do the same work."""
     first = {side: runs[0]["losses"][:2] for side, runs in reports.items()}
@@ -105,19 +95,17 @@ def check_losses(reports: dict[str, list[dict]]) -> str:
 
 def compare(row: str) -> list[str]:
     """Lines of the page for one row of the table."""
-    sides = ["ours", "trl", *(["tunix"] if _TUNIX.value and row != "sft" else [])]
-    sides += ["full_logits"] if row == "vocabulary" else []
-    work = "sft" if row == "sft" else "dpo"
+    pythons = {"ours": "", "trl": ""}
+    if _TUNIX.value and row != "sft":
+        pythons["tunix"] = _TUNIX.value
+    if row == "vocabulary":
+        pythons["full_logits"] = ""
     title = ROWS[row].format(**sizes(row))
     print(title, flush=True)
-    reports: dict[str, list[dict]] = {side: [] for side in sides}
     with tempfile.TemporaryDirectory() as scratch:
         tokens = write_files(Path(scratch), row)
-        for number in range(_ROUNDS.value):
-            for side in sides if number % 2 == 0 else reversed(sides):
-                reports[side].append(run_worker(side, work, Path(scratch)))
-                median = statistics.median(reports[side][-1]["seconds"])
-                print(f"  round {number + 1}, {side}: {median:.3f} s", flush=True)
+        of_work = [f"--work={'sft' if row == 'sft' else 'dpo'}", f"--files={scratch}", f"--steps={_STEPS.value}"]
+        reports = side_by_side.alternate("benchmarks.train_step", pythons, _ROUNDS.value, *of_work)
     agreement = check_losses(reports)
     medians = {side: statistics.median([s for r in runs for s in r["seconds"]]) for side, runs in reports.items()}
     peaks = {side: max(r["peak_mb"] for r in runs) for side, runs in reports.items()}
@@ -145,14 +133,17 @@ def compare(row: str) -> list[str]:
     return lines
 
 
-def module_lines(name: str) -> list[str]:
-    """What `python -m benchmarks.NAME` prints: markdown."""
+def module_lines(row: str) -> list[str]:
+    """What `python -m benchmarks.MODULE` prints: markdown."""
+    command = [sys.executable, "-m", f"benchmarks.{MODULES[row]}", f"--divide={_SCALE.value}"]
+    command += [f"--rounds={_ROUNDS.value}"] if row in ("sampling", "grpo") else []
+    command += [f"--tunix_python={_TUNIX.value}"] if row == "sampling" else []
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", f"--divide={_SCALE.value}"], capture_output=True, text=True,
-        check=False, env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+        command, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
     )  # fmt: skip
     if done.returncode:
-        raise SystemExit(f"benchmarks.{name} failed:\n{done.stderr[-4000:]}")
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     print(done.stdout, flush=True)
     return [*done.stdout.splitlines(), ""]
 
@@ -184,8 +175,8 @@ def processor() -> str:
 
 
 def main(_) -> None:
-    if unknown := set(_ROWS.value) - {*ROWS, "growth", "start"}:
-        sys.exit(f"error: --rows={sorted(unknown)[0]}: not one of {', '.join(ROWS)}, growth, start")
+    if unknown := set(_ROWS.value) - {*ROWS, *MODULES}:
+        sys.exit(f"error: --rows={sorted(unknown)[0]}: not one of {', '.join((*ROWS, *MODULES))}")
     load = os.getloadavg()[0]
     lines = ["# Speed", "", f"Printed by `python -m benchmarks.compare` on {datetime.date.today()}: {versions()}; "
              f"{processor()}, {side_by_side.THREADS} threads; load average {load:.1f} when it began."
@@ -193,7 +184,7 @@ def main(_) -> None:
     if not _TUNIX.value:
         lines += ["Tunix was left out: no `--tunix_python` was given.", ""]
     for row in _ROWS.value:
-        lines += compare(row) if row in ROWS else module_lines({"growth": "growth", "start": "start_up"}[row])
+        lines += compare(row) if row in ROWS else module_lines(row)
     text = "\n".join(lines).rstrip() + "\n"
     print("\n" + text)
     if _PAGE.value:

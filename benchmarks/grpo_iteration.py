@@ -1,13 +1,13 @@
 """Seconds per GRPO iteration of `experiments.reinforce` and of TRL's GRPOTrainer: rollouts, rewards, one update.
 
-    python -m benchmarks.grpo_iteration [--rounds=2 --iterations=5 --prompts=8 --group=8 --prompt=64 --completion=64]
+    python -m benchmarks.grpo_iteration [--rounds=2 --iterations=5 --divide=1]
 
-8 prompts x 8 completions, 64 + 64 tokens, vocabulary 8192, width 256, 4 layers, 4 query and 2 key/value heads, SwiGLU
-704, float32, the same random weights; a reward that reads the text and costs nothing; clipped ratios with a token mean,
-no reference model, AdamW with the gradient clipped at 1, one step per iteration. Both sides run as a user runs them:
-the script here, the trainer there (gradient checkpointing, its default, off: it would only cost time). First the loss
-and the gradient norm of TRL's first batch are compared with those of the script on the same completions. Measured by
-hand on an idle machine; needs the extra `parity`.
+Prints markdown. 8 prompts x 8 completions, 64 + 64 tokens, vocabulary 8192, width 256, 4 layers, 4 query and 2
+key/value heads, SwiGLU 704, float32, the same random weights; a reward that reads the text and costs nothing; clipped
+ratios with a token mean, no reference model, AdamW with the gradient clipped at 1, one step per iteration. Both sides
+run as a user runs them: the script here, the trainer there (gradient checkpointing, its default, off: it would only
+cost time). First the loss and the gradient norm of TRL's first batch are compared with those of the script on the same
+completions. Needs the extra `parity`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,19 @@ _SIDE = flags.DEFINE_enum("side", "", ["", "ours", "trl", "agreement"], "which w
 _FILES = flags.DEFINE_string("files", "", "for workers: the directory of weights and prompts")
 _ROUNDS = flags.DEFINE_integer("rounds", 2, "processes per side")
 _ITERATIONS = flags.DEFINE_integer("iterations", 5, "timed iterations in each process, after one to warm up")
-_PROMPTS = flags.DEFINE_integer("prompts", 8, "prompts of an iteration")
-_GROUP = flags.DEFINE_integer("group", 8, "completions of each prompt")
-_PROMPT = flags.DEFINE_integer("prompt", 64, "tokens of each prompt")
-_COMPLETION = flags.DEFINE_integer("completion", 64, "tokens of each completion")
+_DIVIDE = flags.DEFINE_integer("divide", 1, "divide prompts, group and lengths by this, to try the command")
 
 LEARNING_RATE = 1e-6
+
+
+def groups() -> int:
+    """How many prompts, and how many completions of each."""
+    return max(8 // _DIVIDE.value, 2)
+
+
+def length() -> int:
+    """Tokens of a prompt, and of a completion."""
+    return 64 // _DIVIDE.value
 
 
 # ---------------------------------------------------------------------------------------------------------------- ours
@@ -44,9 +51,9 @@ def config_of(files: Path, iterations: int):
     config = online.base()
     config.model.hugging_face = str(files / "model")
     config.data.update(
-        {"source": str(files / "prompts.jsonl"), "prompt_length": _PROMPT.value, "completion_length": _COMPLETION.value}
+        {"source": str(files / "prompts.jsonl"), "prompt_length": length(), "completion_length": length()}
     )
-    config.rollout.prompts, config.rollout.group_size = _PROMPTS.value, _GROUP.value
+    config.rollout.prompts, config.rollout.group_size = groups(), groups()
     config.rewards = {"even": {"function": "benchmarks.even_words:reward"}}
     config.advantages = {"grpo_advantages": {"eps": 1e-4}}
     config.objective = {"ppo": {"weight": 1.0, "reduction": "token_mean"}}
@@ -103,9 +110,10 @@ def trl(files: Path) -> None:
     settings = trl.GRPOConfig(
         output_dir=str(files / "trl"), use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
         save_strategy="no", logging_steps=1, disable_tqdm=True, max_steps=steps, learning_rate=LEARNING_RATE,
-        lr_scheduler_type="constant", per_device_train_batch_size=_PROMPTS.value * _GROUP.value,
-        num_generations=_GROUP.value, max_completion_length=_COMPLETION.value, loss_type="dapo", beta=0.0,
+        lr_scheduler_type="constant", per_device_train_batch_size=groups() * groups(),
+        num_generations=groups(), max_completion_length=length(), loss_type="dapo", beta=0.0,
         temperature=1.0, seed=0, disable_dropout=True,
+        shuffle_dataset=False,  # shuffled, two groups of a batch may have the same prompt; the script's never do
     )  # fmt: skip
     model = transformers.AutoModelForCausalLM.from_pretrained(files / "model", dtype=torch.float32)
     trainer = trl.GRPOTrainer(
@@ -127,10 +135,10 @@ def trl(files: Path) -> None:
     trainer._generate = recording
     began = time.perf_counter()
     trainer.train()
-    groups: dict[tuple, list] = {}
+    drawn: dict[tuple, list] = {}
     for _, prompt, completion in recorded:
-        groups.setdefault(tuple(map(int, prompt)), []).append([int(i) for i in completion])
-    (files / "recorded.json").write_text(json.dumps([[list(p), c] for p, c in groups.items()]))
+        drawn.setdefault(tuple(map(int, prompt)), []).append([int(i) for i in completion])
+    (files / "recorded.json").write_text(json.dumps([[list(p), c] for p, c in drawn.items()]))
     texts = dict.fromkeys(text for text, *_ in recorded)
     (files / "recorded.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
     first = trainer.state.log_history[0]
@@ -150,22 +158,24 @@ def main(_) -> None:
         {"ours": ours, "trl": trl, "agreement": agreement}[_SIDE.value](Path(_FILES.value))
         return
     module = "benchmarks.grpo_iteration"
+    print(f"## GRPO iteration, {groups()} prompts x {groups()} completions, {length()} + {length()} tokens\n")
     with tempfile.TemporaryDirectory() as scratch:
-        side_by_side.write_files(Path(scratch), _PROMPTS.value, _PROMPT.value)
-        names = ("iterations", "prompts", "group", "prompt", "completion")
-        given = [f"--{name}={flags.FLAGS[name].value}" for name in names] + [f"--files={scratch}"]
-        reports = side_by_side.alternate(module, ("ours", "trl"), _ROUNDS.value, *given)
+        side_by_side.write_files(Path(scratch), groups(), length())
+        given = [f"--iterations={_ITERATIONS.value}", f"--divide={_DIVIDE.value}", f"--files={scratch}"]
+        reports = side_by_side.alternate(module, {"ours": "", "trl": ""}, _ROUNDS.value, *given)
         same = side_by_side.run_worker(module, "agreement", *given)
     theirs = reports["trl"][-1]
-    for name in ("loss", "grad_norm", "reward"):
-        print(f"{name} of TRL's first batch: {theirs[name]:.6f} there, {same[name]:.6f} here")
+    both = ", ".join(
+        f"{name} {theirs[name]:.6f} there, {same[name]:.6f} here" for name in ("loss", "grad_norm", "reward")
+    )
+    print(f"TRL's first batch: {both}.")
     # TRL rounds what it logs to 4 digits or so; a loss of about 0 is the mean of advantages that cancel.
     if (
         abs(same["grad_norm"] - theirs["grad_norm"]) > 1e-3 * theirs["grad_norm"]
         or abs(same["loss"] - theirs["loss"]) > 1e-3
     ):
         raise SystemExit("the two sides do not compute the same update")
-    side_by_side.table(reports, _PROMPTS.value * _GROUP.value * _COMPLETION.value)
+    side_by_side.table(reports, groups() * groups() * length(), {"trl": 3.0})
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Tokens per second of the sampler and of `transformers` generate: the same weights, prompts and number of tokens.
+"""Tokens per second of the sampler, of `transformers` generate and of Tunix's sampler: the same weights and prompts.
 
-    python -m benchmarks.sampling [--rounds=3 --repeats=3 --batch=64 --prompt=64 --completion=64]
+    python -m benchmarks.sampling [--rounds=3 --repeats=3 --divide=1] [--tunix_python=VENV/bin/python]
 
-Vocabulary 8192, width 256, 4 layers, 4 query and 2 key/value heads, SwiGLU 704, float32, random weights, temperature 1
-over the whole vocabulary. An end token may come, as in use; neither side stops before all rows have ended. Ours also
-returns the log-prob of every token, which generate is not asked for. First the likeliest completions of both sides are
-compared. Measured by hand on an idle machine; needs the extra `parity`.
+Prints markdown. 64 prompts of 64 tokens, 64 tokens each. Vocabulary 8192, width 256, 4 layers, 4 query and 2 key/value
+heads, SwiGLU 704, float32, random weights, temperature 1 over the whole vocabulary. An end token may come, as in use;
+no side stops before all rows have ended. Ours also returns the log-prob of every token, which the peers are not asked
+for. First the likeliest completions of all sides are compared. `transformers` comes with the extra `parity`; Tunix
+needs an environment of its own.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ from absl import app, flags
 
 from benchmarks import side_by_side
 
-_SIDE = flags.DEFINE_enum("side", "", ["", "ours", "transformers"], "which worker to be; none: drive both")
+_SIDE = flags.DEFINE_enum("side", "", ["", "ours", "transformers", "tunix"], "which worker to be; none: drive all")
 _FILES = flags.DEFINE_string("files", "", "for workers: the directory of weights and prompts")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "processes per side")
 _REPEATS = flags.DEFINE_integer("repeats", 3, "timed repeats in each process, after one to warm up")
-_BATCH = flags.DEFINE_integer("batch", 64, "prompts")
-_PROMPT = flags.DEFINE_integer("prompt", 64, "tokens of each prompt")
-_COMPLETION = flags.DEFINE_integer("completion", 64, "tokens of each completion")
+_DIVIDE = flags.DEFINE_integer("divide", 1, "divide the 64 prompts and tokens by this, to try the command")
+_TUNIX = flags.DEFINE_string("tunix_python", "", "the Python of an environment with google-tunix; empty: leave it out")
+WANTED = {"transformers": 2.5, "tunix": 2.0}
+
+
+def size() -> int:
+    return 64 // _DIVIDE.value
 
 
 def ours(files: Path) -> None:
@@ -44,7 +49,7 @@ def ours(files: Path) -> None:
     def draw(**settings):
         return sampler.sample(
             model, params, prompts, np.ones(prompts.shape, bool), jax.random.key(next(keys)),
-            max_new_tokens=_COMPLETION.value, eos_id=side_by_side.EOS, pad_id=side_by_side.PAD, **settings,
+            max_new_tokens=size(), eos_id=side_by_side.EOS, pad_id=side_by_side.PAD, **settings,
         )  # fmt: skip
 
     likeliest = np.asarray(draw(temperature=0.0).tokens)
@@ -67,7 +72,7 @@ def transformers(files: Path) -> None:
     @torch.inference_mode()
     def draw(**settings):
         return model.generate(
-            prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=_COMPLETION.value,
+            prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=size(),
             eos_token_id=side_by_side.EOS, pad_token_id=side_by_side.PAD, **settings,
         )[:, prompts.shape[1]:]  # fmt: skip
 
@@ -80,23 +85,82 @@ def transformers(files: Path) -> None:
     side_by_side.report("transformers", seconds, warm_up=warm_up, likeliest=likeliest.tolist())
 
 
+def tunix(files: Path) -> None:
+    import jax
+    from tunix.generate import sampler
+    from tunix.models.llama3 import model as llama
+    from tunix.models.llama3 import params as llama_params
+
+    class Words:
+        """The tokenizer of `side_by_side.write_files`, by the five methods that Tunix asks for."""
+
+        def encode(self, text, **_):
+            return [int(word[1:]) for word in text.split()]
+
+        def decode(self, ids, **_):
+            return " ".join(f"w{i}" for i in ids)
+
+        def bos_id(self):
+            return None
+
+        def eos_id(self):
+            return side_by_side.EOS
+
+        def pad_id(self):
+            return side_by_side.PAD
+
+    shape = json.loads((files / "model" / "config.json").read_text())
+    heads = {
+        "num_kv_heads": shape["num_key_value_heads"],
+        "head_dim": shape["hidden_size"] // shape["num_attention_heads"],
+    }
+    config = llama.ModelConfig(
+        num_layers=shape["num_hidden_layers"], vocab_size=shape["vocab_size"], embed_dim=shape["hidden_size"],
+        hidden_dim=shape["intermediate_size"], num_heads=shape["num_attention_heads"], **heads,
+        rope_theta=1_000_000, norm_eps=shape["rms_norm_eps"], weight_tying=True,
+    )  # fmt: skip
+    mesh = jax.make_mesh((1, 1), ("fsdp", "tp"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    texts = [json.loads(line)["prompt"] for line in (files / "prompts.jsonl").read_text().splitlines()]
+    with mesh:
+        model = llama_params.create_model_from_safe_tensors(str(files / "model"), config, mesh, dtype=jax.numpy.float32)
+        cache = sampler.CacheConfig(cache_size=2 * size(), num_layers=config.num_layers, **heads)
+        draws = sampler.Sampler(model, Words(), cache)
+        seeds = iter(range(1000))
+
+        def draw(**settings):
+            return draws(texts, size(), max_prompt_length=size(), **settings).tokens
+
+        likeliest = [[int(i) for i in row] for row in draw()]
+        sampled = {"temperature": 1.0, "top_p": 1.0}
+        began = time.perf_counter()
+        draw(seed=next(seeds), **sampled)
+        warm_up = time.perf_counter() - began
+        seconds = side_by_side.timed(lambda: draw(seed=next(seeds), **sampled), _REPEATS.value)
+    side_by_side.report("tunix", seconds, warm_up=warm_up, likeliest=likeliest)
+
+
 def main(_) -> None:
     if _SIDE.value:
-        {"ours": ours, "transformers": transformers}[_SIDE.value](Path(_FILES.value))
+        {"ours": ours, "transformers": transformers, "tunix": tunix}[_SIDE.value](Path(_FILES.value))
         return
+    pythons = {"ours": "", "transformers": "", **({"tunix": _TUNIX.value} if _TUNIX.value else {})}
+    print(f"## Sampling, {size()} prompts of {size()} tokens, {size()} tokens each\n")
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch)
-        side_by_side.write_files(files, _BATCH.value, _PROMPT.value)
-        flags_of_work = [f"--completion={_COMPLETION.value}", f"--repeats={_REPEATS.value}", f"--files={files}"]
-        reports = side_by_side.alternate("benchmarks.sampling", ("ours", "transformers"), _ROUNDS.value, *flags_of_work)
-    rows = zip(reports["ours"][0]["likeliest"], reports["transformers"][0]["likeliest"], strict=True)
-    same = sum(a == b for a, b in rows) / _BATCH.value
-    print(json.dumps({"batch": _BATCH.value, "prompt": _PROMPT.value, "completion": _COMPLETION.value}))
-    print(f"likeliest completions that are the same on both sides: {same:.0%}")
-    # Two logits may be as good as equal, and then rounding decides for the rest of a completion.
-    if same < 0.9:
-        raise SystemExit("the two sides do not run the same model")
-    side_by_side.table(reports, _BATCH.value * _COMPLETION.value)
+        # Tunix 0.1.7 rotates Llama's positions with this theta whatever its config says.
+        side_by_side.write_files(files, size(), size(), rope_theta=1e6)
+        flags_of_work = [f"--divide={_DIVIDE.value}", f"--repeats={_REPEATS.value}", f"--files={files}"]
+        reports = side_by_side.alternate("benchmarks.sampling", pythons, _ROUNDS.value, *flags_of_work)
+    for side in list(pythons)[1:]:
+        rows = zip(reports["ours"][0]["likeliest"], reports[side][0]["likeliest"], strict=True)
+        same = sum(a == b for a, b in rows) / size()
+        # Two logits may be as good as equal, and then rounding decides for the rest of a completion.
+        if same < 0.9:
+            raise SystemExit(
+                f"ours and {side} do not run the same model: {same:.0%} of the likeliest completions agree"
+            )
+        print(f"Likeliest completions that are the same here and with {side}: {same:.0%}.")
+    side_by_side.table(reports, size() * size(), WANTED)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 THREADS = 2
@@ -48,44 +48,51 @@ def report(side: str, seconds: Sequence[float], **more) -> None:
     print("RESULT " + json.dumps({"side": side, "seconds": list(seconds), "peak_mb": peak, **more}), flush=True)
 
 
-def run_worker(module: str, side: str, *flags: str) -> dict:
+def run_worker(module: str, side: str, *flags: str, python: str = "") -> dict:
+    """`python`: that of another environment, for a peer that wants other versions."""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
     done = subprocess.run(
-        [sys.executable, "-m", module, f"--side={side}", *flags], capture_output=True, text=True, check=False
-    )
+        [python or sys.executable, "-m", module, f"--side={side}", *flags],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if done.returncode or not lines:
-        raise RuntimeError(f"{module} --side={side} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        raise SystemExit(f"{module} --side={side} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     return json.loads(lines[-1].removeprefix("RESULT "))
 
 
-def alternate(module: str, sides: Sequence[str], rounds: int, *flags: str) -> dict[str, list[dict]]:
-    """The workers' reports, side by side; every other round begins with the other end of the list."""
-    reports: dict[str, list[dict]] = {side: [] for side in sides}
+def alternate(module: str, pythons: Mapping[str, str], rounds: int, *flags: str) -> dict[str, list[dict]]:
+    """The reports of each side, started with its Python; every other round begins with the other end of the list."""
+    reports: dict[str, list[dict]] = {side: [] for side in pythons}
     for number in range(rounds):
-        for side in sides if number % 2 == 0 else reversed(sides):
-            reports[side].append(run_worker(module, side, *flags))
-            print(f"  round {number + 1}, {side}: {statistics.median(reports[side][-1]['seconds']):.2f} s", flush=True)
+        for side in pythons if number % 2 == 0 else reversed(pythons):
+            reports[side].append(run_worker(module, side, *flags, python=pythons[side]))
+            median = statistics.median(reports[side][-1]["seconds"])
+            print(f"  round {number + 1}, {side}: {median:.3f} s", file=sys.stderr, flush=True)
     return reports
 
 
-def table(reports: dict[str, list[dict]], tokens: int) -> None:
-    """Medians over all timed repeats of all rounds; the ratios are to the first side."""
+def table(reports: dict[str, list[dict]], tokens: int, wanted: Mapping[str, float]) -> None:
+    """Markdown: medians over all timed repeats of all rounds; the ratios are to the first side."""
     medians = {side: statistics.median([s for r in runs for s in r["seconds"]]) for side, runs in reports.items()}
     ours = next(iter(medians))
-    print(f"{'':14}{'seconds':>9}{'min':>8}{'tokens/s':>10}{'warm-up s':>11}{'peak MB':>9}{'times slower':>14}")
+    print("\n| side | seconds | fastest | tokens/s | first after | peak MB | ours is faster by | wanted |")
+    print("|---|---|---|---|---|---|---|---|")
     for side, runs in reports.items():
         fastest = min(s for r in runs for s in r["seconds"])
         warm_up = statistics.median(r["warm_up"] for r in runs)
         peak = max(r["peak_mb"] for r in runs)
         print(
-            f"{side:14}{medians[side]:9.2f}{fastest:8.2f}{tokens / medians[side]:10,.0f}{warm_up:11.1f}{peak:9,.0f}"
-            f"{medians[side] / medians[ours]:14.2f}"
+            f"| {side} | {medians[side]:.2f} | {fastest:.2f} | {tokens / medians[side]:,.0f} | {warm_up:.1f} s "
+            f"| {peak:,.0f} | {medians[side] / medians[ours]:.2f}x "
+            f"| {f'at least {wanted[side]:.1f}x' if side in wanted else ''} |"
         )
     load = os.getloadavg()[0]
-    print(f"load average {load:.1f}" + ("; the machine is busy: quote none of this" if load > THREADS + 1 else ""))
+    busy = "; the machine is busy: take ratios only" if load > THREADS + 1 else ""
+    print(f"\nLoad average when it ended: {load:.1f}{busy}.")
 
 
-def write_files(directory: Path, prompts: int, length: int) -> None:
+def write_files(directory: Path, prompts: int, length: int, **shape) -> None:
     """weights and tokenizer/ as transformers keeps them, and prompts.jsonl, `length` words each.
 
     The tokenizer has one word per token, so that a prompt has as many tokens as words on every side.
@@ -96,7 +103,7 @@ def write_files(directory: Path, prompts: int, length: int) -> None:
 
     from alignment.models import decoder, hugging_face
 
-    config = decoder.DecoderConfig(**SHAPE)
+    config = decoder.DecoderConfig(**SHAPE | shape)
     params = jax.device_get(decoder.build(config).init(jax.random.key(0)))
     ids = {"bos_token_id": None, "eos_token_id": EOS, "pad_token_id": PAD}
     hugging_face.save(directory / "model", config, params, extra_config=ids)

@@ -1,9 +1,11 @@
 """Eight virtual devices, quick compiles and a compilation cache, set before jax is first used."""
 
+import gc
 import os
 import tempfile
 
 import hypothesis
+import pytest
 
 _FAST = (
     "--xla_backend_optimization_level=0",
@@ -34,3 +36,26 @@ hypothesis.settings.register_profile(
     "alignment", derandomize=os.environ.get("ALIGNMENT_TEST_RANDOM") != "1", deadline=None
 )
 hypothesis.settings.load_profile("alignment")
+
+
+def pytest_collection_modifyitems(items):
+    """The contract tests of a kernel run next to each other, because they share its compiled programs."""
+
+    def kernel(item):
+        row = item.callspec.params.get("row") if hasattr(item, "callspec") else None
+        return getattr(row, "name", None)
+
+    by_kernel = iter(sorted((item for item in items if kernel(item)), key=kernel))
+    items[:] = [next(by_kernel) if kernel(item) else item for item in items]
+
+
+@pytest.fixture(autouse=True)
+def _memory_maps_are_given_back():
+    """Each compiled program holds three of the 65,530 memory maps of a process; Linux kills one that asks for more."""
+    yield
+    with open("/proc/self/maps") as maps:
+        if sum(1 for _ in maps) > 12_000:
+            import jax
+
+            jax.clear_caches()
+            gc.collect()

@@ -9,6 +9,7 @@ import tiny_runs
 
 from alignment.training.logging import read_metrics
 from configs import common, evolution, online
+from configs import evaluate as evaluate_config
 from configs import diffusion as diffusion_config
 from configs import flow as flow_config
 from experiments import diffusion, evolve, finetune, flow, reinforce
@@ -29,6 +30,8 @@ SCRIPTS = {
     "diffusion": (diffusion_config.base, diffusion_config.FREE, diffusion_config.check_numbers),
     "flow": (flow_config.base, flow_config.FREE, flow_config.check_numbers),
     "evolve": (evolution.base, evolution.FREE, evolution.check_numbers),
+    # Runs in tests/experiments/test_evaluate.py: it trains nothing.
+    "evaluate": (evaluate_config.base, evaluate_config.FREE, evaluate_config.check_numbers),
 }
 
 

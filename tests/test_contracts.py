@@ -4,6 +4,7 @@ A new kernel gets a `Row` in the `rows_*.py` of its package's tests: inputs, wha
 what is out of range. A public kernel without a row fails `test_every_public_kernel_has_a_row`.
 """
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -52,15 +53,30 @@ def cotangents(row: Row) -> np.ndarray:
     return np.random.default_rng(1).normal(size=row.shape())
 
 
-def weighted_grad(row: Row, tree: Mapping, names, weights=None, kernel=None):
-    """Gradient of sum(weights * kernel) with respect to the named arguments."""
-    kernel = kernel or (lambda *a: row.kernel(*a, **row.hyper))
-    weights = cotangents(row) if weights is None else weights
+@functools.cache
+def program(row: Row):
+    """The kernel compiled, once for all tests that need no more than its values."""
+    return jax.jit(lambda *arrays: row.kernel(*arrays, **row.hyper))
 
-    def loss(chosen):
-        return jnp.sum(jnp.asarray(weights) * kernel(*{**tree, **chosen}.values()))
 
-    return jax.jit(jax.grad(loss))({k: tree[k] for k in names})
+@functools.cache
+def derivative(row: Row):
+    """Values and gradients of sum(weights * values) by every floating argument: one program for many tests."""
+    order = list(row.example())
+
+    def total(floats, others, weights):
+        tree = {**floats, **others}
+        values = row.kernel(*(tree[name] for name in order), **row.hyper)  # jit sorts the keys of a dict
+        return jnp.sum(weights * values), values
+
+    return jax.jit(jax.value_and_grad(total, has_aux=True))
+
+
+def values_and_gradients(row: Row, tree: Mapping) -> tuple[jax.Array, dict[str, jax.Array]]:
+    floats = {k: tree[k] for k in floating(tree)}
+    others = {k: v for k, v in tree.items() if k not in floats}
+    (_, values), gradients = derivative(row)(floats, others, jnp.asarray(cotangents(row)))
+    return values, gradients
 
 
 @each_package
@@ -111,7 +127,7 @@ def test_docstring_names_the_source_the_shapes_and_the_errors(row):
 @each
 def test_value_is_the_one_worked_out_by_hand(row):
     for arrays, hyper, expected in row.hand:
-        values = row.kernel(*arrays_of(arrays).values(), **hyper)
+        values = jax.jit(functools.partial(row.kernel, **hyper))(*arrays_of(arrays).values())
         np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -135,8 +151,8 @@ def test_gradient_agrees_with_finite_differences(row):
     with jax.enable_x64(True):
         tree = arrays_of(row.example(2), jnp.float64)
         weights, step = cotangents(row), 1e-5
-        pinned = row.pinned(tree, row.hyper) if row.pinned else lambda *a: row.kernel(*a, **row.hyper)
-        gradients = weighted_grad(row, tree, row.trains)
+        pinned = jax.jit(row.pinned(tree, row.hyper)) if row.pinned else program(row)
+        _, gradients = values_and_gradients(row, tree)
         rng = np.random.default_rng(3)
         for name in row.trains:
             direction = rng.normal(size=tree[name].shape)
@@ -159,9 +175,9 @@ def test_gradient_in_float32_is_that_in_float64_tens_of_nats_away(row):
             far = value + rng.uniform(-30.0, 30.0, value.shape)
             example[name] = np.abs(far) if "kls" in name else far
     example = {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in example.items()}
-    single = weighted_grad(row, arrays_of(example), row.trains)
+    _, single = values_and_gradients(row, arrays_of(example))
     with jax.enable_x64(True):
-        double = weighted_grad(row, arrays_of(example, jnp.float64), row.trains)
+        _, double = values_and_gradients(row, arrays_of(example, jnp.float64))
     for name in row.trains:
         got, exact = np.asarray(single[name]), np.asarray(double[name])
         assert (got.dtype, exact.dtype) == (np.float32, np.float64)
@@ -173,18 +189,17 @@ def test_gradient_in_float32_is_that_in_float64_tens_of_nats_away(row):
 
 @each_that_trains
 def test_gradient_is_finite_and_non_zero_for_everything_trained(row):
-    tree = arrays_of(row.example())
-    for name, gradient in weighted_grad(row, tree, row.trains).items():
-        assert np.isfinite(gradient).all(), name
-        assert np.abs(gradient).max() > 1e-4, name
+    _, gradients = values_and_gradients(row, arrays_of(row.example()))
+    for name in row.trains:
+        assert np.isfinite(gradients[name]).all(), name
+        assert np.abs(gradients[name]).max() > 1e-4, name
 
 
 @each
 def test_gradient_is_zero_for_everything_held_fixed(row):
-    tree = arrays_of(row.example())
-    frozen = [k for k in floating(tree) if k not in row.trains]
-    for name, gradient in weighted_grad(row, tree, frozen).items():
-        np.testing.assert_array_equal(gradient, np.zeros_like(gradient), err_msg=name)
+    _, gradients = values_and_gradients(row, arrays_of(row.example()))
+    for name in set(gradients) - set(row.trains):
+        np.testing.assert_array_equal(gradients[name], np.zeros_like(gradients[name]), err_msg=name)
 
 
 @each_with_mask
@@ -196,10 +211,9 @@ def test_nothing_behind_the_mask_reaches_value_or_gradient(row, poison):
     for name, hidden in row.hidden.items():
         assert hidden(example).any()
         dirty[name] = jnp.where(hidden(example), poison, clean[name])
-    np.testing.assert_array_equal(row.kernel(*dirty.values(), **row.hyper), row.kernel(*clean.values(), **row.hyper))
-    names = floating(clean)
-    expected, got = weighted_grad(row, clean, names), weighted_grad(row, dirty, names)
-    for name in names:
+    (values, expected), (dirty_values, got) = values_and_gradients(row, clean), values_and_gradients(row, dirty)
+    np.testing.assert_array_equal(dirty_values, values)
+    for name in expected:
         np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
     for name in set(row.trains) & set(row.hidden):
         np.testing.assert_array_equal(np.asarray(got[name])[row.hidden[name](example)], 0.0)
@@ -216,9 +230,9 @@ def test_log_ratios_up_to_1e4_stay_finite_in_value_and_gradient(row):
             elif value.dtype.kind == "f" and name != "labels":
                 extreme = rng.choice([-1e4, 0.0, 1e4], value.shape)
                 example[name] = np.abs(extreme) if "kls" in name else extreme
-        tree = arrays_of(example)
-        assert np.isfinite(row.kernel(*tree.values(), **row.hyper)).all()
-        for name, gradient in weighted_grad(row, tree, floating(tree)).items():
+        values, gradients = values_and_gradients(row, arrays_of(example))
+        assert np.isfinite(values).all()
+        for name, gradient in gradients.items():
             assert np.isfinite(gradient).all(), name
 
 
@@ -241,7 +255,8 @@ def test_every_float_hyperparameter_has_a_range_and_may_be_vmapped_over(row):
     assert set(names) <= {name for name, _, _ in row.out_of_range}
     for name in names:
         settings = [0.1, 0.3]
-        swept = jax.vmap(lambda value, n=name: row.kernel(*arrays, **{**row.hyper, n: value}))(jnp.array(settings))
+        sweep = jax.jit(jax.vmap(lambda value, n=name: row.kernel(*arrays, **{**row.hyper, n: value})))
+        swept = sweep(jnp.array(settings))
         for value, got in zip(settings, swept, strict=True):
             expected = row.kernel(*arrays, **{**row.hyper, name: value})
             np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
@@ -274,12 +289,12 @@ def test_a_wrong_dtype_is_rejected(row):
 def test_examples_do_not_see_each_other(row):
     """Any subset of the rows gives those rows' values, and vmap over the examples is the batch."""
     tree = arrays_of(row.example())
-    whole = row.kernel(*tree.values(), **row.hyper)
+    whole = program(row)(*tree.values())
     rows = np.array([5, 0, 3])
-    part = row.kernel(*row.batched(tree, rows).values(), **row.hyper)
+    part = program(row)(*row.batched(tree, rows).values())
     np.testing.assert_allclose(part, whole[rows], rtol=1e-6, atol=1e-6)
     axes = tuple(None if name in row.shared else 0 for name in tree)
-    one_by_one = jax.vmap(lambda *a: row.kernel(*a, **row.hyper), in_axes=axes)(*tree.values())
+    one_by_one = jax.jit(jax.vmap(lambda *a: row.kernel(*a, **row.hyper), in_axes=axes))(*tree.values())
     np.testing.assert_allclose(one_by_one, whole, rtol=1e-6, atol=1e-6)
 
 
@@ -298,9 +313,7 @@ def test_a_batch_split_by_shard_map_equals_the_whole_batch(row):
         in_specs=specs,
         out_specs=PartitionSpec() if row.per == "state" else split,
     )
-    np.testing.assert_allclose(
-        jax.jit(sharded)(*tree.values()), row.kernel(*tree.values(), **row.hyper), rtol=1e-6, atol=1e-6
-    )
+    np.testing.assert_allclose(jax.jit(sharded)(*tree.values()), program(row)(*tree.values()), rtol=1e-6, atol=1e-6)
 
 
 @each_batch_wide
@@ -335,34 +348,41 @@ def test_rows_that_only_pad_a_batch_change_nothing(row):
 
 
 @each_with_rows
-@pytest.mark.parametrize("micro_batches", [2, 4])
-def test_micro_batches_add_up_to_the_batch_in_loss_and_gradient(row, micro_batches):
+def test_micro_batches_add_up_to_the_batch_in_loss_and_gradient(row):
     tree = arrays_of(row.example())
     names = list(tree)
     if row.per == "token":
         mask = token_mask(np.random.default_rng(5), (B, T))
-        mask[:2] = False  # a micro-batch of four has none of its tokens
+        mask[:2] = False  # a micro-batch of two or four rows has few of its tokens, or none
         choices = (reductions.token_mean, reductions.sequence_mean, reductions.constant(6))
     else:
         mask = np.array([True, False, True, True, False, False, True, True])
         choices = (reductions.example_mean,)
-    parts = np.split(np.arange(B), micro_batches)
-    for reduction in choices:
-        weight = reduction.weight(jnp.asarray(mask))
-        np.testing.assert_allclose(weight, sum(reduction.weight(jnp.asarray(mask[rows])) for rows in parts))
 
-        def loss(trained, tree, mask, reduction=reduction, weight=weight):
-            tree = {**tree, **trained}  # jit sorts the keys of a dict
-            values = row.kernel(*(tree[name] for name in names), **row.hyper)
-            return reduction.total(values, jnp.asarray(mask)) / weight
+    @jax.jit
+    def weights_of(mask):
+        return jnp.stack([reduction.weight(mask) for reduction in choices])
 
-        run = jax.jit(jax.value_and_grad(loss))
-        whole, gradient = run({k: tree[k] for k in row.trains}, tree, mask)
+    @jax.jit
+    def run(trained, tree, mask):
+        def loss(trained):
+            values = row.kernel(*({**tree, **trained}[name] for name in names), **row.hyper)  # jit sorts the keys
+            means = jnp.stack([reduction.total(values, mask) for reduction in choices]) / weights
+            return means @ jnp.arange(1.0, 1.0 + len(choices)), means  # no two reductions may make up for each other
+
+        (_, means), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
+        return means, gradients
+
+    weights = weights_of(mask)
+    whole, gradient = run({k: tree[k] for k in row.trains}, tree, mask)
+    for micro_batches in (2, 4):
+        parts = np.split(np.arange(B), micro_batches)
+        np.testing.assert_allclose(weights, sum(weights_of(mask[rows]) for rows in parts))
         pieces = []
         for rows in parts:
             part = row.batched(tree, rows)
             pieces.append(run({k: part[k] for k in row.trains}, part, mask[rows]))
-        np.testing.assert_allclose(sum(value for value, _ in pieces), whole, rtol=1e-5)
+        np.testing.assert_allclose(sum(means for means, _ in pieces), whole, rtol=1e-5)
         for name in row.trains:
             joined = np.concatenate([gradients[name] for _, gradients in pieces])
             np.testing.assert_allclose(joined, gradient[name], rtol=1e-5, atol=1e-7)
@@ -373,7 +393,7 @@ class VariantsTest(chex.TestCase):
     @parameterized.named_parameters(*((row.name, row) for row in ROWS))
     def test_transformation_leaves_the_value(self, row):
         tree = arrays_of(row.example())
-        expected = np.asarray(row.kernel(*tree.values(), **row.hyper))
+        expected = np.asarray(program(row)(*tree.values()))
         values = self.variant(lambda *arrays: row.kernel(*arrays, **row.hyper))(*tree.values())
         np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
 
