@@ -1,12 +1,16 @@
 """Every file of configs/ with a `get_config` trains: three steps of a tiny model, in all of its stages."""
 
+import hashlib
 import importlib
+import json
 import math
+import os
 import re
 
 import pytest
 import tiny_runs
 
+from alignment.training import checkpoints
 from alignment.training.logging import read_metrics
 from configs import common, evolution, online
 from configs import evaluate as evaluate_config
@@ -49,8 +53,24 @@ def test_every_config_is_of_a_script_that_is_tested_here():
     assert {script_of(name) for name in CONFIGS} == set(SCRIPTS)
 
 
+@pytest.fixture(scope="session")
+def beginnings(tmp_path_factory):
+    """Where finished stages lie that several configs begin with; workers of one test run share them."""
+    root = tmp_path_factory.getbasetemp()
+    return (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "beginnings"
+
+
+def begin_in(config, beginnings):
+    """The directory of the stage before, one for all configs that begin alike; None without such a stage."""
+    if not config.before:
+        return None
+    beginning = json.dumps(checkpoints.as_json(finetune.config_before(config).to_dict()))
+    config.before_workdir = str(beginnings / hashlib.sha256(beginning.encode()).hexdigest()[:12])
+    return beginnings / config.before_workdir
+
+
 @configs_of("reinforce")
-def test_online_runs(name, tmp_path, monkeypatch):
+def test_online_runs(name, tmp_path, monkeypatch, beginnings):
     """Rewards of text that a fresh model writes are all 0, and teach nothing: these count the letters instead."""
     tiny_runs.one_device(monkeypatch)
     config = tiny_runs.shrink_online(importlib.import_module(f"configs.{name}").get_config())
@@ -58,6 +78,7 @@ def test_online_runs(name, tmp_path, monkeypatch):
     config.rewards = {"letters": {"function": "tiny_runs:letters"}, **second}
     config.judges = {"even": {"function": "tiny_runs:even"}} if config.judges else {}
     config.optimizer.learning_rate = 1e-2
+    begin_in(config, beginnings)
     reinforce.run(config, tmp_path)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     train = [r for r in rows if r["split"] == "train"]
@@ -96,14 +117,14 @@ def test_toy_runs(name, tmp_path):
 
 
 @configs_of("finetune")
-def test_runs(name, tmp_path, monkeypatch):
+def test_runs(name, tmp_path, monkeypatch, beginnings):
     tiny_runs.one_device(monkeypatch)
     config = tiny_runs.shrink(importlib.import_module(f"configs.{name}").get_config())
     # At the first step policy and reference agree; a rate that moves the policy shows the later steps alive.
     config.optimizer.learning_rate = 1e-2
+    before = begin_in(config, beginnings)
     finetune.run(config, tmp_path)
-    stages = [tmp_path, tmp_path / "before"] if config.before else [tmp_path]
-    for stage in stages:
+    for stage in [tmp_path, before] if before else [tmp_path]:
         rows = read_metrics(stage / "metrics.jsonl")
         train = [r for r in rows if r["split"] == "train"]
         assert [r["step"] for r in train] == [1, 2, 3]
