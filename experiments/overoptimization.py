@@ -2,14 +2,19 @@
 
     python -m experiments.overoptimization --config=configs/overoptimization.py --workdir=DIR [--config.members=5 ...]
 
-WORKDIR receives, in this order: policy/ (the start, a run of experiments.finetune), pool.npz (its samples on held-out
-prompts with their gold rewards), evaluation_pairs.jsonl (more of them, rightly labelled) and for each seed seedS/pairs.jsonl (its samples on training prompts in pairs, labelled
-by the gold reward, some labels flipped), seedS/memberK/ (the reward models), seedS/best_of_n.jsonl, seedS/ppo_NAME/ (runs of experiments.reinforce) and seedS/ppo_NAME.jsonl (their
-checkpoints, scored). Each of these is a stage: the same command goes on where it was stopped, and what is finished is
-not done again. At the end curves.jsonl holds all points, table.md the peaks and figure.png the curves.
+WORKDIR receives, in this order:
 
-Scores are gains over the start: (mean - mean of the pool) / deviation of the pool, so that gold and every proxy begin at
-0 and have one scale. KL is that of whole completions to the start, in nats.
+* policy/: the start, a run of experiments.finetune; pool.npz: its samples on held-out prompts with their gold rewards;
+  evaluation_pairs.jsonl: more of them in pairs, rightly labelled;
+* for each seed seedS/pairs.jsonl (samples on training prompts in pairs, labelled by the gold reward, some labels
+  flipped), seedS/memberK/ (the reward models), seedS/pool_scores.npz (their scores of the pool), seedS/best_of_n.jsonl,
+  seedS/ppo_NAME/ (runs of experiments.reinforce) and seedS/ppo_NAME.jsonl (their checkpoints, scored);
+* curves.jsonl, all points; table.md, the peaks; figure.png, the curves.
+
+Each of these is a stage: the same command goes on where it was stopped, and what is finished is not done again.
+
+Scores are gains over the start, (mean - mean of the pool) / deviation of the pool, so that gold and every proxy begin
+at 0 and have one scale. KL is that of whole completions to the start, in nats.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +31,7 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from alignment.data import corpus, rows
+from alignment.evaluation import best_of_n
 from alignment.rewards import overoptimization as laws
 from alignment.training import checkpoints, figures, mesh
 from configs import common, overoptimization
@@ -35,6 +41,20 @@ from experiments.from_config import say
 _BATCH = 512  # samples at a time
 
 Combine = Callable[[np.ndarray], np.ndarray]  # scores of the members [..., K] to one reward [...]
+
+
+class Start(NamedTuple):
+    """The policy that everything begins with."""
+
+    model: Any
+    params: Any
+    tokenizer: Any
+    lengths: Mapping[str, int]
+    device_mesh: Any
+
+    def draw(self, params: Any, samples: int) -> gold_reward.Samples:
+        """Samples of these parameters on held-out prompts in turn, with their gold rewards."""
+        return gold_reward.sample(self.model, params, self.tokenizer, samples=samples, temperature=1.0, **self.lengths)
 
 
 def run(config: ConfigDict, workdir: Path) -> list[dict[str, Any]]:
@@ -48,76 +68,63 @@ def run(config: ConfigDict, workdir: Path) -> list[dict[str, Any]]:
     keep_config(config, workdir)
     device_mesh = mesh.make_mesh(config.policy.mesh)
 
-    # --- the start, and the pool of its samples
-    finetune.run(config.policy, workdir / "policy")
-    _, tokenizer, model, start = from_config.load_run("config.policy", str(workdir / "policy"), device_mesh)
+    # --- the start, a pool of its samples, and pairs to evaluate reward models on
+    policy = workdir / "policy"
+    finetune.run(config.policy, policy)
+    _, tokenizer, model, params = from_config.load_run("config.policy", str(policy), device_mesh)
     lengths = {k: config.policy.data[k] for k in ("prompt_length", "completion_length")}
+    start = Start(model, params, tokenizer, lengths, device_mesh)
+    held_out = len(corpus.prompts("test"))
 
-    def draw(params, samples: int) -> gold_reward.Samples:
-        return gold_reward.sample(model, params, tokenizer, samples=samples, temperature=1.0, **lengths)
+    def pool_of_start() -> dict[str, np.ndarray]:
+        samples = start.draw(params, config.best_of_n.samples * held_out)
+        return {"texts": np.array(samples.texts), "gold": samples.rewards}
 
-    held_out = corpus.prompts("test")
-    pool = stored_pool(workdir / "pool.npz", lambda: draw(start, config.best_of_n.samples * len(held_out)))
-    prompts = prompts_of(len(pool["gold"]))
+    pool = stored(workdir / "pool.npz", pool_of_start)
     shown = f"mean {pool['gold'].mean():.3f}, deviation {pool['gold'].std():.3f}, best {pool['gold'].max():.2f}"
     say(f"gold reward of {len(pool['gold'])} samples of the start: {shown}")
-
-    def pairs(split: str, size: int, seed: int, noise: float) -> list[dict[str, Any]]:
-        return pairs_of_start(config, split, size, seed, noise, model, start, tokenizer)
-
     evaluation = workdir / "evaluation_pairs.jsonl"
-    stage(evaluation, lambda: pairs("test", config.evaluation_pairs, 0, 0.0))
+    lines_of(evaluation, lambda: pairs_of_start(start, "test", config.evaluation_pairs, 0, 0.0))
 
     points = []
     for seed in config.seeds:
         here = workdir / f"seed{seed}"
 
         # --- reward models
+        pairs = here / "pairs.jsonl"
+        lines_of(pairs, lambda seed=seed: pairs_of_start(start, "train", config.pairs, seed, config.label_noise))
         members = [here / f"member{k}" for k in range(config.members)]
-        stage(here / "pairs.jsonl", lambda seed=seed: pairs("train", config.pairs, seed, config.label_noise))
-        for k, directory in enumerate(members):
-            files = here / "pairs.jsonl", evaluation
-            finetune.run(member_config(config, 1000 * seed + k, workdir / "policy", *files), directory)
-        scorer = reward_models.load_scorer(
-            "config.reward_model", list(map(str, members)), device_mesh, standardise=True
+        for k, member in enumerate(members):
+            finetune.run(member_config(config, 1000 * seed + k, policy, pairs, evaluation), member)
+        score = reward_models.load_scorer(
+            "config.reward_model", [str(m) for m in members], device_mesh, standardise=True
         )
-        scores = scorer(prompts, pool["texts"].tolist())
-        scale = {name: f(scores) for name, f in {"single": first, **combinations}.items()}
-        scale = {name: (values.mean(), values.std()) for name, values in scale.items()}
-        gold_scale = pool["gold"].mean(), pool["gold"].std()
+
+        def scores_of_pool(score=score) -> dict[str, np.ndarray]:
+            return {"scores": score(prompts_of(len(pool["texts"])), pool["texts"].tolist())}
+
+        scores = stored(here / "pool_scores.npz", scores_of_pool)["scores"]
 
         # --- best of n
-        def best_of_n(seed=seed, scores=scores, scale=scale):
-            groups = [x.reshape(-1, len(held_out), *x.shape[1:]).swapaxes(0, 1) for x in (scores, pool["gold"])]
-            found = best_of_n_points(*groups, combinations, scale, gold_scale, config.best_of_n.largest)
+        def of_pool(seed=seed, scores=scores) -> list[dict[str, Any]]:
+            groups = [x.reshape(-1, held_out, *x.shape[1:]).swapaxes(0, 1) for x in (scores, pool["gold"])]
+            found = best_of_n_points(*groups, combinations, config.best_of_n.largest)
             return [{"seed": seed, **point} for point in found]
 
-        points += stage(here / "best_of_n.jsonl", best_of_n)
+        points += lines_of(here / "best_of_n.jsonl", of_pool)
 
         # --- PPO
         for name in config.optimised:
-            combine = combinations.get(name, first)
-            ppo = here / f"ppo_{name}"
-            own = ppo_config(config, seed, name, workdir / "policy", members)
+            own, ppo = ppo_config(config, seed, name, policy, members), here / f"ppo_{name}"
             reinforce.run(own, ppo)
-            with_head, _ = from_config.build_model(own, tokenizer.vocab_size)
+            combine = combinations.get(name, first)
 
-            def of_checkpoints(
-                seed=seed, ppo=ppo, name=name, combine=combine, scorer=scorer, scale=scale, with_head=with_head
-            ):
-                of = {"seed": seed, "method": "ppo", "reward": name}
-                out = [{**of, "iteration": 0, "kl": 0.0, "proxy": 0.0, "gold": 0.0}]
-                for at in sorted(int(p.name) for p in (ppo / "checkpoints").iterdir() if p.name.isdigit()):
-                    params = from_config.load_params("ppo", str(ppo), with_head, device_mesh, step=at)
-                    params = {k: params[k] for k in start}  # without the value head
-                    samples = draw(params, config.checkpoint_samples)
-                    proxies = combine(scorer(prompts_of(len(samples.texts)), samples.texts))
-                    kl = gold_reward.kl_to_start(model, params, start, samples, temperature=1.0)
-                    gains = {"proxy": gain(proxies, scale[name]), "gold": gain(samples.rewards, gold_scale)}
-                    out.append({**of, "iteration": at, "kl": kl, **gains})
-                return out
+            def of_run(own=own, ppo=ppo, combine=combine, score=score, scores=scores) -> list[dict[str, Any]]:
+                scales = scale_of(combine(scores)), scale_of(pool["gold"])
+                found = checkpoint_points(start, own, ppo, config.checkpoint_samples, score, combine, *scales)
+                return [{"seed": own.seed, "method": "ppo", "reward": ppo.name[4:], **point} for point in found]
 
-            points += stage(here / f"ppo_{name}.jsonl", of_checkpoints)
+            points += lines_of(here / f"ppo_{name}.jsonl", of_run)
 
     # --- what came out
     write_lines(workdir / "curves.jsonl", points)
@@ -140,7 +147,7 @@ def keep_config(config: ConfigDict, workdir: Path) -> None:
     path.write_text(json.dumps(ours, indent=1))
 
 
-def stage(path: Path, make: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def lines_of(path: Path, make: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """The lines of `path`, made and written if they are not there."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,15 +162,14 @@ def write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     temporary.replace(path)
 
 
-def stored_pool(path: Path, make: Callable[[], gold_reward.Samples]) -> dict[str, np.ndarray]:
-    """`texts` and `gold` [N], drawn and written if they are not there."""
+def stored(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of `path`, made and written if they are not there."""
     if not path.is_file():
-        samples = make()
         temporary = path.with_suffix(".tmp.npz")
-        np.savez(temporary, texts=np.array(samples.texts), gold=samples.rewards)
+        np.savez(temporary, **make())
         temporary.replace(path)
-    with np.load(path) as stored:
-        return dict(stored)
+    with np.load(path) as arrays:
+        return dict(arrays)
 
 
 def prompts_of(count: int) -> list[str]:
@@ -182,16 +188,15 @@ def on_policy_of(config: ConfigDict, own: ConfigDict, seed: int, policy: Path) -
     return own
 
 
-def pairs_of_start(
-    config: ConfigDict, split: str, size: int, seed: int, noise: float, model, params, tokenizer
-) -> list[dict[str, Any]]:
+def pairs_of_start(start: Start, split: str, size: int, seed: int, noise: float) -> list[dict[str, Any]]:
     """Pairs of two samples each of a prompt, the one of the higher gold reward chosen, then some flipped."""
     rng = np.random.default_rng([seed, corpus.SPLITS.index(split)])
     prompts = rng.choice(corpus.prompts(split), size=size).tolist()
-    ids = [rows.encode_prompt(p, tokenizer) for p in prompts for _ in range(2)]
+    ids = [rows.encode_prompt(p, start.tokenizer) for p in prompts for _ in range(2)]
     key = jax.random.fold_in(jax.random.key(seed), corpus.SPLITS.index(split))
-    lengths = {k: config.policy.data[k] for k in ("prompt_length", "completion_length")}
-    drawn = sampling.complete(model, params, tokenizer, ids, key, temperature=1.0, batch_size=_BATCH, **lengths)
+    drawn = sampling.complete(
+        start.model, start.params, start.tokenizer, ids, key, temperature=1.0, batch_size=_BATCH, **start.lengths
+    )
     out = []
     for prompt, *pair in zip(prompts, drawn[::2], drawn[1::2], strict=True):
         texts = [x.text for x in pair]
@@ -240,33 +245,53 @@ def combination(key: str, entry: Mapping[str, Any]) -> Combine:
     return lambda scores: np.asarray(function(jnp.asarray(scores), **entry))
 
 
-def gain(values: np.ndarray, scale: tuple[float, float]) -> float:
-    """The mean above the start's, in deviations of the start's samples."""
-    return float((np.mean(values) - scale[0]) / max(scale[1], 1e-9))
+def scale_of(values: np.ndarray) -> tuple[float, float]:
+    """Mean and deviation of the start's samples."""
+    return float(np.mean(values)), float(np.std(values))
+
+
+def gain(means: Any, scale: tuple[float, float]) -> Any:
+    """Means above the start's, in deviations of the start's samples."""
+    return (means - scale[0]) / max(scale[1], 1e-9)
 
 
 def best_of_n_points(
-    scores: np.ndarray, gold: np.ndarray, combinations: Mapping[str, Combine], scale: Mapping, gold_scale, largest: int
+    scores: np.ndarray, gold: np.ndarray, combinations: Mapping[str, Combine], largest: int
 ) -> list[dict[str, Any]]:
     """Scores [P, N, K] of the members and gold rewards [P, N]: the points of best-of-n of every reward.
 
     `single` is the mean of the curves of all members, each taken alone.
     """
-    out = []
-    for n in (2**i for i in range(largest.bit_length())):
-        kl = float(laws.best_of_n_kl(jnp.float32(n)))
+    counts = [2**i for i in range(largest.bit_length())]
 
-        def point(proxy, scaled, n=n):
-            chosen = (laws.best_of_n_score(proxy, x, n=n) for x in (proxy, gold))
-            return [gain(np.asarray(x), s) for x, s in zip(chosen, (scaled, gold_scale), strict=True)]
+    def curve(proxy: np.ndarray) -> np.ndarray:
+        found = best_of_n.best_of_n_curve(proxy, gold, counts=counts)
+        return np.array([found.kl, gain(found.proxy, scale_of(proxy)), gain(found.gold, scale_of(gold))])
 
-        alone = [scores[..., k] for k in range(scores.shape[-1])]
-        of = {"single": np.mean([point(x, (x.mean(), x.std())) for x in alone], axis=0).tolist()}
-        of |= {name: point(f(scores), scale[name]) for name, f in combinations.items()}
-        out += [
-            {"method": "best_of_n", "reward": name, "n": n, "kl": kl, "proxy": proxy, "gold": true}
-            for name, (proxy, true) in of.items()
-        ]
+    curves = {"single": np.mean([curve(scores[..., k]) for k in range(scores.shape[-1])], axis=0)}
+    curves |= {name: curve(combine(scores)) for name, combine in combinations.items()}
+    return [
+        {"method": "best_of_n", "reward": name, "n": n, "kl": kl, "proxy": proxy, "gold": true}
+        for name, columns in curves.items()
+        for n, kl, proxy, true in zip(counts, *columns.tolist(), strict=True)
+    ]
+
+
+def checkpoint_points(
+    start: Start, config: ConfigDict, workdir: Path, samples: int, score: reward_models.Scorer, combine: Combine,
+    proxy_scale: tuple[float, float], gold_scale: tuple[float, float],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The start and every checkpoint of a PPO run: KL, proxy and gold of the same samples on held-out prompts."""
+    with_head, _ = from_config.build_model(config, start.tokenizer.vocab_size)
+    out = [{"iteration": 0, "kl": 0.0, "proxy": 0.0, "gold": 0.0}]
+    for at in sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()):
+        params = from_config.load_params("config.ppo", str(workdir), with_head, start.device_mesh, step=at)
+        params = {name: params[name] for name in start.params}  # without the value head
+        drawn = start.draw(params, samples)
+        proxies = combine(score(prompts_of(samples), drawn.texts))
+        kl = gold_reward.kl_to_start(start.model, params, start.params, drawn, temperature=1.0)
+        proxy, gold = gain(proxies.mean(), proxy_scale), gain(drawn.rewards.mean(), gold_scale)
+        out.append({"iteration": at, "kl": kl, "proxy": float(proxy), "gold": float(gold)})
     return out
 
 

@@ -13,8 +13,8 @@ import tiny_runs
 from alignment.training import checkpoints
 from alignment.training.logging import read_metrics
 from configs import common, evolution, online
-from configs import evaluate as evaluate_config
 from configs import diffusion as diffusion_config
+from configs import evaluate as evaluate_config
 from configs import flow as flow_config
 from experiments import diffusion, evolve, finetune, flow, reinforce
 

@@ -45,10 +45,18 @@ from alignment.analysis.information import (
     entropy,
     pair_label_probability,
 )
+from alignment.analysis.proxy_points import (
+    ConstrainedHistory,
+    mu_constrained_bandit,
+    summed_rewards_bandit,
+    turning_utilities,
+    xi_constrained_bandit,
+)
 from alignment.analysis.rankings import idealized_log_ratio
 
 __all__ = [
     "BanditHistory",
+    "ConstrainedHistory",
     "Entanglement",
     "LogitDecomposition",
     "ProbabilityGradients",
@@ -70,6 +78,7 @@ __all__ = [
     "linear_conjugate",
     "logit_q_decomposition",
     "margin_coefficients",
+    "mu_constrained_bandit",
     "offline_bandit",
     "on_policy_bandit",
     "pair_label_probability",
@@ -81,4 +90,7 @@ __all__ = [
     "reverse_kl_gradient",
     "reward_weighted_objective",
     "squared_hellinger_conjugate",
+    "summed_rewards_bandit",
+    "turning_utilities",
+    "xi_constrained_bandit",
 ]

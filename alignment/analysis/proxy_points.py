@@ -1,4 +1,4 @@
-"""A bandit whose true utility turns over while its rewards still rise, with and without constraints at the proxy points.
+"""A bandit whose utility turns over while its rewards still rise, with and without constraints at the proxy points.
 
 S states (prompts) with A arms (responses) each, K component rewards of each arm, and a utility that nobody optimises.
 The policy is a table of logits that starts at the reference and moves by policy gradient on draws of its own, the same
@@ -51,7 +51,7 @@ def turning_utilities(rewards: Array, *, point: float = 1.0, slope: float = 3.0)
       AssertionError: rewards are not floating.
       ValueError: static slope out of range.
 
-    Paper: composite over-optimisation as in Moskovitz et al., 2023, arXiv 2310.04373; this utility is a choice made here.
+    Paper: the situation is that of Moskovitz et al., 2023, arXiv 2310.04373; this utility is a choice made here.
     """
     (rewards,) = checks.floats(rewards=rewards)
     checks.number("slope", slope, 0.0)

@@ -4,12 +4,10 @@ d = sqrt(KL(policy || start)), against the INITIAL policy and of whole completio
 at d = 0: standardise it on samples of the start. Gao et al., 2022, arXiv 2210.10760.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from alignment import checks
 
@@ -32,33 +30,6 @@ def best_of_n_kl(count: Array) -> Array:
     """
     (count,) = checks.floats(count=count)
     return jnp.log(count) - (count - 1) / count
-
-
-def best_of_n_score(proxy_scores: Array, scores: Array, *, n: int) -> Array:
-    """Expected score of the best by proxy of n of the N samples of a prompt, over all subsets: nothing is drawn again.
-
-    With the samples sorted by proxy, ascending: sum_{i=n}^{N} C(i - 1, n - 1) / C(N, n) score_(i). n = 1 gives the mean
-    and n = N the score of the best by proxy. Of samples of equal proxy the later one counts as the better: shuffle
-    them if their order says something.
-
-    Args:
-      proxy_scores: what the best is chosen by.
-      scores: what is then looked at, gold or the proxy itself.
-      n: of the N samples, in [1, N].
-
-    Shapes: both `[..., N]`; result `[...]`, float32. Raises AssertionError for shapes that differ, ValueError for n.
-
-    Paper: Nakano et al., 2021 (WebGPT), arXiv 2112.09332; used by Gao et al., 2022, arXiv 2210.10760.
-    """
-    proxy, scores = checks.floats(proxy_scores=proxy_scores, scores=scores)
-    checks.same_shape(proxy_scores=proxy, scores=scores)
-    count = proxy.shape[-1]
-    if not 1 <= n <= count:
-        raise ValueError(f"n must lie in [1, {count}], the number of samples, got {n}")
-    total = math.comb(count, n)  # whole numbers of any size: in float32 they end at N = 130
-    weights = np.array([math.comb(i - 1, n - 1) / total for i in range(1, count + 1)], np.float32)
-    order = jnp.argsort(proxy, axis=-1, stable=True)
-    return jnp.sum(jnp.take_along_axis(scores, order, axis=-1) * weights, axis=-1)
 
 
 def best_of_n_reward(distances: Array, alpha: Array, beta: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -125,5 +126,58 @@ def draw_overoptimization(points: Sequence[Mapping], path: Path) -> None:
         axis.set_ylabel("gain over the start, in its deviations")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_proxy_points(curves: Mapping[str, Any], thresholds: np.ndarray, path: Path) -> None:
+    """Both rewards and the utility over the steps of a bandit, a line per method: mean and extremes of the seeds.
+
+    `curves` are histories of `alignment.analysis.proxy_points`, `[seeds, steps, ...]`; `thresholds` are drawn dotted.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(12.5, 3.6), layout="constrained")
+    for name, history in curves.items():
+        for axis, values in zip(axes, (*np.moveaxis(history.returns, -1, 0), history.utilities), strict=True):
+            steps = np.arange(1, values.shape[1] + 1)
+            (line,) = axis.plot(steps, values.mean(axis=0), label=name)
+            axis.fill_between(
+                steps, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.15, linewidth=0
+            )
+    for axis, threshold in zip(axes, thresholds, strict=False):
+        axis.axhline(threshold, color="black", linewidth=1, linestyle=":", label="proxy point (mean)")
+    for axis, label in zip(axes, ("mean reward 1", "mean reward 2", "mean utility"), strict=True):
+        axis.set_ylabel(label)
+        axis.set_xlabel("step")
+        axis.set_xscale("log")
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_metric_over_rewards(
+    returns: np.ndarray, metric: np.ndarray, point: np.ndarray, names: Sequence[str], metric_name: str, path: Path
+) -> None:
+    """A trusted metric [P] over each of the rewards [P, N], with the proxy point [N]; saved as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(4.6 * len(names), 3.6), layout="constrained", squeeze=False, sharey=True
+    )
+    for axis, values, at, name in zip(axes[0], returns.T, point, names, strict=True):
+        axis.scatter(values, metric, s=14)
+        axis.axvline(at, color="black", linewidth=1, linestyle=":", label="proxy point")
+        axis.set_xlabel(f"mean {name}")
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel(f"mean {metric_name}")
+    axes[0, 0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
