@@ -253,6 +253,11 @@ def rewarder(
             parts = [on_host(prompts, completions, records)] if on_host else []
             for name, weight, score in models:
                 values = np.asarray(score(prompts, completions), np.float32)
+                if values.shape != (len(prompts),):
+                    raise ValueError(
+                        f"config.rewards.{name}: gave scores of shape {values.shape} for {len(prompts)} completions; "
+                        "one number for each is needed"
+                    )
                 bad = ~np.isfinite(values)
                 values = np.where(bad, np.float32(settings.on_failure), values)
                 counts = {"not_finite": int(bad.sum())} if bad.any() else {}

@@ -16,6 +16,7 @@ from configs import common, evolution, online
 from configs import diffusion as diffusion_config
 from configs import evaluate as evaluate_config
 from configs import flow as flow_config
+from configs import overoptimization as overoptimization_config
 from experiments import diffusion, evolve, finetune, flow, reinforce
 
 CONFIGS = sorted(
@@ -36,6 +37,12 @@ SCRIPTS = {
     "evolve": (evolution.base, evolution.FREE, evolution.check_numbers),
     # Runs in tests/experiments/test_evaluate.py: it trains nothing.
     "evaluate": (evaluate_config.base, evaluate_config.FREE, evaluate_config.check_numbers),
+    # Runs in tests/experiments/test_overoptimization.py: it trains several models, one after the other.
+    "overoptimization": (
+        overoptimization_config.base,
+        overoptimization_config.FREE,
+        overoptimization_config.check_numbers,
+    ),
 }
 
 
