@@ -29,6 +29,7 @@ import importlib.util
 import itertools
 import json
 import os
+import re
 import statistics
 import time
 import warnings
@@ -85,8 +86,9 @@ def load(path: str) -> tuple[dict[str, Any], Callable[..., ConfigDict]]:
 # --- the study -------------------------------------------------------------------------------------------------------
 
 
-def open_study(sweep: Mapping[str, Any], storage: str, heartbeat: int) -> optuna.Study:
+def open_study(sweep: Mapping[str, Any], storage: str, name: str, heartbeat: int) -> optuna.Study:
     """Creates the study or joins it; the whole grid (or number of trials) is queued by whoever comes first."""
+    shown = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", storage)  # a password belongs in no log
     try:
         database = optuna.storages.RDBStorage(
             storage,
@@ -96,10 +98,10 @@ def open_study(sweep: Mapping[str, Any], storage: str, heartbeat: int) -> optuna
             engine_kwargs={"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else None,
         )
     except ImportError as error:
-        raise ValueError(f"--storage={storage}: the driver of that database is not installed: {error}") from None
+        raise ValueError(f"--storage={shown}: the driver of that database is not installed: {error}") from None
     except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.OperationalError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"--storage={storage}: cannot be opened: {reason}") from None
+        raise ValueError(f"--storage={shown}: cannot be opened: {reason}") from None
     choices = sweep["parameters"]
     samplers = {
         "grid": optuna.samplers.RandomSampler,  # every trial of a grid is queued with its values
@@ -107,7 +109,7 @@ def open_study(sweep: Mapping[str, Any], storage: str, heartbeat: int) -> optuna
         "tpe": optuna.samplers.TPESampler,
     }
     study = optuna.create_study(
-        study_name="sweep",
+        study_name=name,
         storage=database,
         load_if_exists=True,
         directions=["maximize"] * len(sweep["maximize"]) + ["minimize"] * len(sweep["minimize"]),
@@ -121,7 +123,8 @@ def open_study(sweep: Mapping[str, Any], storage: str, heartbeat: int) -> optuna
     elif there != described:
         differing = [k for k in described if described[k] != there.get(k)]
         raise ValueError(
-            f"the study in {storage} has other {', '.join(differing)} than the config; choose another --workdir"
+            f"the study {name!r} in {shown} has other {', '.join(differing)} than the config; choose another "
+            "--workdir, or on a server another --study"
         )
     if sweep["sampler"] == "grid":
         # What failed with an error is tried again by the next call, whose user has seen the error.
@@ -331,6 +334,7 @@ def report(sweep: Mapping[str, Any], study: optuna.Study, workdir: Path) -> str:
 
 # --config and --workdir are defined by the script that every trial runs.
 _STORAGE = flags.DEFINE_string("storage", "", "Database URL of the study; WORKDIR/study.db by default.")
+_STUDY = flags.DEFINE_string("study", "sweep", "Name of the study: a server may hold several.")
 _HEARTBEAT = flags.DEFINE_integer("heartbeat", 60, "Seconds between signs of life; after three without, it is dead.")
 
 
@@ -344,7 +348,7 @@ def main(_) -> None:
         storage = _STORAGE.value or f"sqlite:///{workdir / 'study.db'}"
         with (workdir / ".lock").open("w") as lock:  # one worker queues the grid
             fcntl.flock(lock, fcntl.LOCK_EX)
-            study = open_study(sweep, storage, _HEARTBEAT.value)
+            study = open_study(sweep, storage, _STUDY.value, _HEARTBEAT.value)
         work(sweep, with_values, finetune.CONFIG.value, workdir, study, _HEARTBEAT.value, run_of(finetune.CONFIG.value))
         print(report(sweep, study, workdir))
         for name in ("table.md", "figure.png", "curves.png", "trials.jsonl"):

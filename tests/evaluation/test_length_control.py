@@ -9,10 +9,10 @@ from alignment.evaluation import length_control
 N = 300
 
 
-def data(theta=0.6, psi=-0.8, phi=1.2, longer=0.0, seed=0):
-    rng = np.random.default_rng(seed)
-    lengths, base = rng.integers(100, 900, N) + longer, rng.integers(100, 900, N)
-    difficulty = rng.normal(size=N)
+def data(theta=0.6, psi=-0.8, phi=1.2, n=N):
+    rng = np.random.default_rng(0)
+    lengths, base = rng.integers(100, 900, n), rng.integers(100, 900, n)
+    difficulty = rng.normal(size=n)
     delta = lengths - base
     feature = np.tanh(delta / delta.std(ddof=1))
     outcomes = 1 / (1 + np.exp(-(theta + psi * difficulty + phi * feature)))
@@ -33,6 +33,12 @@ def test_planted_coefficients_are_recovered():
                                [0.6, -0.8, 1.2], atol=1e-3)  # fmt: skip
     want = np.mean(1 / (1 + np.exp(-(0.6 - 0.8 * difficulty))))
     assert got.win_rate[0] == pytest.approx(want, abs=1e-4)
+
+
+def test_the_scale_of_lengths_is_the_sample_standard_deviation():
+    """With ddof 0 the planted coefficient of twelve prompts would come out 4 % off."""
+    got = control(*data(n=12))
+    assert got.length_effect[0] == pytest.approx(1.2, rel=0.01)
 
 
 def test_even_outcomes_are_a_half():

@@ -33,6 +33,13 @@ def prefers_first_and_long(prompt, output, record):
     return min(1.0, max(0.0, 0.5 + 0.2 + 0.1 * (len(output) > len(record["opponent_output"])) - 0.05))
 
 
+def undecided_but_not_on_dogs(prompt, output, record):
+    """Fails in one of the two orders."""
+    if "dog" in prompt and record["model"] == "long" and record["opponent_output"] == "ab" and output == "abc":
+        raise RuntimeError("no dogs")
+    return 0.5
+
+
 SLOW = """
 import time
 
@@ -216,6 +223,21 @@ def test_a_failing_function_is_counted_and_its_records_are_left_out(tmp_path, ca
     assert json.loads((tmp_path / "records.jsonl").read_text().splitlines()[1])["reward"] is None
 
 
+def test_a_comparison_without_both_orders_is_left_out(tmp_path):
+    records = [{**r, "output": "abc"} if r["model"] == "long" and "dog" in r["prompt"] else r for r in TWO]
+    path = file(tmp_path / "a.jsonl", *records)
+    made = config(path, {"win_rate": {}}, baseline="base", compare__judge=f"{HERE}:undecided_but_not_on_dogs")
+    (line,) = evaluate.run(made, tmp_path)["win_rate"]
+    assert (line["n"], line["ties"], line["left_out"]) == (3, 3, 1)
+
+
+def test_two_files_of_one_name_need_a_field_model(tmp_path):
+    (tmp_path / "b").mkdir()
+    files = [file(tmp_path / d / "x.jsonl", {"outcome": 1}) for d in ("", "b")]
+    with pytest.raises(ValueError, match=r"b/x.jsonl:1: field 'model' is missing, and .*x.jsonl has the same name 'x'"):
+        evaluate.run(config(files, {"win_rate": {}}), tmp_path / "run")
+
+
 def test_claims_that_cannot_be_split_or_verified(tmp_path):
     """A splitter that fails leaves the record out, a verifier that fails leaves the claim unsupported."""
     texts = ["a; b x", " ", "c; unsure", "d"]  # the second abstains, the last is about a fox
@@ -276,6 +298,10 @@ POOL = {"proxy_rewards": [1, 2], "gold_rewards": [1, 2]}
         ([BATTLE], {"win_rate": {"level": 2.0}}, {}, r"config.metrics.win_rate \(b\): level must lie in"),
         ([BATTLE], {}, {}, "config.metrics: empty"),
         ([BATTLE], {"win_rate": {}}, {"baseline": "a"}, "config.baseline: 'a' and others to compare"),
+        ([BATTLE, {**BATTLE, "model": "a"}], {"win_rate": {"columns": {"prompts": "outcome"}}}, {"baseline": "a"},
+         "field 'prompt' is missing; config.baseline needs it"),
+        ([{**r, "outcome": 1, "reward": 1} for r in TWO], {"win_rate": {}}, {"baseline": "base"},
+         "config.baseline: the records already have a field 'outcome'"),
         ([BATTLE], {"win_rate": {}}, {"claims__split": "x:y"}, "config.claims: split and verify go together"),
         ([POOL, {**POOL, "gold_rewards": [1]}], {"best_of_n_curve": {}}, {},
          "a.jsonl:2: field 'gold_rewards' has 1 numbers, but .*a.jsonl:1: field 'proxy_rewards' has 2"),

@@ -76,13 +76,15 @@ def test_a_grid_runs_every_value_once_and_a_second_call_runs_none(tmp_path):
 
 
 def test_two_workers_killed_and_restarted_leave_every_trial_finished_once(tmp_path):
+    """On SQLite; on the server that ALIGNMENT_TEST_STORAGE names, an empty database, if it is set."""
     path = config_file(tmp_path, steps=30, every=5)
     workdir = tmp_path / "work"
+    storage = [f"--storage={url}" for url in [os.environ.get("ALIGNMENT_TEST_STORAGE")] if url]
 
     def start():
         log = (tmp_path / "log").open("a")
         return subprocess.Popen(
-            command(path, workdir, "--heartbeat=1"), env=tiny_runs.environment(), cwd=tiny_runs.ROOT,
+            command(path, workdir, "--heartbeat=1", *storage), env=tiny_runs.environment(), cwd=tiny_runs.ROOT,
             stdout=log, stderr=log,
         )  # fmt: skip
 
@@ -157,7 +159,7 @@ def test_a_trial_that_failed_with_an_error_is_tried_again_by_the_next_call(tmp_p
 def rehearse(tmp_path, what, run):
     """The whole sweep in this process, `run` in the place of training; (study, sweep)."""
     spec, with_values = sweep.load(str(config_file(tmp_path, what)))
-    study = sweep.open_study(spec, f"sqlite:///{tmp_path / 'study.db'}", 60)
+    study = sweep.open_study(spec, f"sqlite:///{tmp_path / 'study.db'}", "sweep", 60)
     sweep.work(spec, with_values, tiny_runs.dpo(1), tmp_path / "work", study, 60, run)
     (tmp_path / "work").mkdir(exist_ok=True)
     return study, sweep.report(spec, study, tmp_path / "work")
@@ -197,7 +199,7 @@ def test_a_trial_that_looks_worse_than_the_others_is_ended_and_named(tmp_path):
 def test_a_storage_that_cannot_be_opened_is_named(tmp_path, storage):
     spec, _ = sweep.load(str(config_file(tmp_path)))
     with pytest.raises(ValueError, match="--storage="):
-        sweep.open_study(spec, storage, 60)
+        sweep.open_study(spec, storage, "sweep", 60)
 
 
 def test_an_online_config_is_swept_too(tmp_path, monkeypatch):
@@ -215,7 +217,7 @@ def test_an_online_config_is_swept_too(tmp_path, monkeypatch):
         config.optimizer.learning_rate = rate
         return config
 
-    study = sweep.open_study(spec, f"sqlite:///{tmp_path / 'study.db'}", 60)
+    study = sweep.open_study(spec, f"sqlite:///{tmp_path / 'study.db'}", "sweep", 60)
     sweep.work(spec, with_values, config, tmp_path, study, 60, sweep.run_of(config))
     (row,) = sweep.finished_trials(study, ("reward", "reward_after"))
     assert row["rate"] == 1e-3 and row["reward"] == row["reward_after"]
@@ -231,8 +233,8 @@ def test_another_grid_in_the_same_study_is_refused(tmp_path):
         what = {**GRID, "parameters": {"beta": values, "seed": [0]}}
         spec, _ = sweep.load(str(config_file(tmp_path, what)))
         if values == [0.1]:
-            sweep.open_study(spec, f"sqlite:///{tmp_path / 'study.db'}", 60)
+            sweep.open_study(spec, f"sqlite:///{tmp_path / 'study.db'}", "sweep", 60)
         else:
             with pytest.raises(ValueError, match="has other parameters"):
-                sweep.open_study(spec, f"sqlite:///{tmp_path / 'study.db'}", 60)
+                sweep.open_study(spec, f"sqlite:///{tmp_path / 'study.db'}", "sweep", 60)
     assert os.path.exists(tmp_path / "study.db")
