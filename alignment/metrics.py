@@ -28,10 +28,14 @@ __all__ = [
     "clip_fraction",
     "dpo_flip_loss",
     "dpo_flipped",
+    "draft_acceptance",
     "explained_variance",
+    "first_token_ndcg",
+    "forward_kl_to_teacher",
     "general_preference_accuracy",
     "idealized_ranking_accuracy",
     "kl_to_reference",
+    "kl_to_teacher",
     "length_normalized_idealized_ranking_accuracy",
     "length_normalized_ranking_accuracy",
     "list_ranking_accuracy",
@@ -46,7 +50,11 @@ __all__ = [
     "reward_margin",
     "reward_model_accuracy",
     "sequence_forward_kls",
+    "sequence_kl",
+    "sequence_kl_k3",
     "step_accuracy",
+    "target_kl",
+    "target_total_variation",
     "token_entropy",
     "token_nll",
     "unseen_mass",
@@ -201,6 +209,27 @@ def list_ranking_accuracy(policy_responses_logps: Array, labels: Array, response
     better = (labels[:, :, None] > labels[:, None, :]) & valid[:, :, None] & valid[:, None, :]
     wrong = better & (logps[:, :, None] < logps[:, None, :])
     return _indicator(~jnp.any(wrong, axis=(1, 2)), jnp.sum(logps + labels, axis=1))
+
+
+def first_token_ndcg(policy_responses_token_logps: Array, labels: Array, responses_mask: Array) -> Array:
+    """NDCG@10 of the order by the first token: sum of (2^label - 1) / log2(1 + rank) over that of the right order.
+
+    Shapes: log-probs and mask `[B, K, T]`, labels `[B, K]`, at least 0; result float32 `[B]`, 0 for a list without a
+    response of a label above 0. Equal scores keep the order of the list.
+    """
+    (logps,), (labels,) = checks.floats(logps=policy_responses_token_logps), checks.floats(labels=labels)
+    first = keep(logps, responses_mask)[..., 0]
+    checks.same_shape(labels=labels, first_tokens=first)
+    there = jnp.any(responses_mask, axis=-1)
+    gains = jnp.exp2(keep(labels, there)) - 1
+    discounts = 1 / jnp.log2(2 + jnp.arange(min(gains.shape[-1], 10)))
+
+    def total(keys: Array) -> Array:
+        order = jnp.argsort(-jnp.where(there, keys, -jnp.inf), axis=-1, stable=True)[..., : len(discounts)]
+        return jnp.sum(jnp.take_along_axis(gains, order, axis=-1) * discounts, axis=-1)
+
+    best = total(labels)
+    return _stop(jnp.where(best > 0, total(first) / jnp.where(best > 0, best, 1.0), 0.0))
 
 
 def idealized_ranking_accuracy(
@@ -381,6 +410,93 @@ def sequence_forward_kls(policy_token_forward_kls: Array, mask: Array) -> Array:
     """
     (policy_token_forward_kls,) = checks.floats(policy_token_forward_kls=policy_token_forward_kls)
     return _stop(masked_sum(policy_token_forward_kls, mask))
+
+
+def sequence_kl(policy_token_logps: Array, reference_token_logps: Array, mask: Array) -> Array:
+    """log pi - log ref of each completion, of which the mean over the policy's own samples is KL(policy || reference).
+
+    Shapes: `[B, T]` each; result float32 `[B]`, in nats per sequence; may be negative.
+    """
+    return masked_sum(_gaps(policy_token_logps, reference_token_logps, mask), mask)
+
+
+def sequence_kl_k3(policy_token_logps: Array, reference_token_logps: Array, mask: Array) -> Array:
+    """Sum over the tokens of exp(-d) - 1 + d, d = log pi - log ref: the same mean as `sequence_kl`, never negative.
+
+    d is taken into [-20, 20]. Schulman, 2020, "Approximating KL divergence".
+    Shapes: `[B, T]` each; result float32 `[B]`, in nats per sequence.
+    """
+    gaps = jnp.clip(_gaps(policy_token_logps, reference_token_logps, mask), -20.0, 20.0)
+    return masked_sum(jnp.expm1(-gaps) + gaps, mask)
+
+
+def _gaps(policy_token_logps: Array, reference_token_logps: Array, mask: Array) -> Array:
+    policy, reference = checks.floats(
+        policy_token_logps=policy_token_logps, reference_token_logps=reference_token_logps
+    )
+    return _stop(keep(policy, mask) - keep(reference, mask))
+
+
+# --- against a teacher, or towards a target distribution --------------------------------------------------------------
+
+
+def kl_to_teacher(teacher_token_kls: Array, mask: Array) -> Array:
+    """KL(policy || teacher) over the vocabulary at each position, in nats.
+
+    Shapes: `[B, T]` each; result float32 `[B, T]`.
+    """
+    return _stop(keep(*checks.floats(teacher_token_kls=teacher_token_kls), mask))
+
+
+def forward_kl_to_teacher(teacher_token_forward_kls: Array, mask: Array) -> Array:
+    """KL(teacher || policy) over the vocabulary at each position, in nats.
+
+    Shapes: `[B, T]` each; result float32 `[B, T]`.
+    """
+    return _stop(keep(*checks.floats(teacher_token_forward_kls=teacher_token_forward_kls), mask))
+
+
+def draft_acceptance(teacher_token_total_variations: Array, mask: Array) -> Array:
+    """How likely the teacher accepts a token that the policy drafts: 1 - TV (Leviathan et al., 2022, arXiv 2211.17192).
+
+    Shapes: `[B, T]` each; result float32 `[B, T]`.
+    """
+    (distances,) = checks.floats(teacher_token_total_variations=teacher_token_total_variations)
+    return _stop(keep(1 - distances, mask))
+
+
+def target_kl(policy_logps: Array, behaviour_logps: Array, target_logps: Array, log_partitions: Array) -> Array:
+    """KL(target || policy), of which the mean over samples of any q is an estimate: P / (Z q) log(P / pi) - log Z.
+
+    The log-weight is bounded at 20; a completion without probability under the target (below -5e29) gives -log Z.
+    Shapes: `[B]` each; result float32 `[B]`, in nats.
+    """
+    gap, weight, log_z = _weighted(policy_logps, behaviour_logps, target_logps, log_partitions)
+    return _stop(weight * gap - log_z)
+
+
+def target_total_variation(
+    policy_logps: Array, behaviour_logps: Array, target_logps: Array, log_partitions: Array
+) -> Array:
+    """Total variation between target and policy, of which the mean over samples of any q is an estimate.
+
+    |pi / q - P / (Z q)| / 2. Shapes: `[B]` each; result float32 `[B]`.
+    """
+    weight = _weighted(policy_logps, behaviour_logps, target_logps, log_partitions)[1]
+    ratio = jnp.exp(jnp.clip(policy_logps - behaviour_logps, -20.0, 20.0))
+    return _stop(0.5 * jnp.abs(ratio - weight)).astype(weight.dtype)
+
+
+def _weighted(policy_logps: Array, behaviour_logps: Array, target_logps: Array, log_partitions: Array):
+    """log(P / pi), P / (Z q) and log Z; 0 for the first two where P is 0."""
+    policy, behaviour, target, log_z = checks.floats(
+        policy_logps=policy_logps, behaviour_logps=behaviour_logps, target_logps=target_logps,
+        log_partitions=log_partitions,
+    )  # fmt: skip
+    there = target > -5e29
+    target = jnp.where(there, target, 0.0)
+    weight = jnp.where(there, jnp.exp(jnp.minimum(target - log_z - behaviour, 20.0)), 0.0)
+    return jnp.where(there, target - policy, 0.0), weight, log_z
 
 
 # --- online runs: how far an update has gone from what sampled, and what the critic knows ----------------------------

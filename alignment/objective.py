@@ -166,6 +166,11 @@ def _bind_kernel(
         arguments = tuple(tokens if a == "mask" else a for a in arguments)
     for argument in arguments:
         statistics.check_available(argument, sides, columns, name)
+    try:
+        settled = statistics.hyperparameters_of(kernel) | given
+        arguments = tuple(statistics.with_number(a, settled) for a in arguments)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
     stand_ins = [_dummy(a, sizes) for a in arguments if a != "state"]
     weight, batch_wide = float(settings.get("weight", 1.0)), "axis_name" in inspect.signature(kernel).parameters

@@ -15,7 +15,12 @@ A kernel (a loss or a metric) asks for what it needs by the names of its argumen
               `token_kls`           [B, T]  KL(policy || reference) over the whole vocabulary, in nats
               `token_forward_kls`   [B, T]  KL(reference || policy) over the whole vocabulary, in nats
               `sampled_token_logps` [B, T, K] log-probability of the tokens `sampled_tokens`, see below
-              or a name of `FULL_VOCABULARY` below, [B, T]; the last four kinds belong to `policy` only
+              or a name of `FULL_VOCABULARY` below, [B, T]; the last four kinds belong to `policy` only,
+                                    and those of them that compare with the reference to `teacher` as well, where they
+                                    compare the policy with the teacher: `teacher_token_kls` is KL(policy || teacher),
+                                    `teacher_token_forward_kls` KL(teacher || policy). Trained through the policy
+              a name of `OF_TEACHER` below, [B, T], of `teacher` only
+              `token_features`      [B, T, D] of `teacher` only, as those of the trained model
               `elbo_terms`          [B, 1]  of a masked diffusion model, in place of a log-prob: a term of the bound of
                                     the likelihood, from the one masking of the row (`mdlm_elbo_terms`); of `behaviour`
                                     and of frozen models too
@@ -39,6 +44,9 @@ A kernel (a loss or a metric) asks for what it needs by the names of its argumen
   the data or from the run;
 * a label of the data set under its own name (`LABELS`);
 * `state`: the memory between steps of a method that has one.
+
+A statistic of `NUMBERED` depends on a hyperparameter of the kernel that asks for it, the mixture's share of the teacher
+for one: the objective adds its value to the name (`with_number`), and every value asked for is computed.
 
 With `responses` every shape gains K after B. Position t of a `[B, T]` array scores completion token t; the shift by one
 token happens here (through `predict_from`) and nowhere else. What stands behind the mask is zero.
@@ -65,13 +73,24 @@ from jax import lax
 from alignment import vocabulary_walk
 from alignment.models import heads, multi_head
 from alignment.policy_gradients.masked_diffusion import mdlm_elbo_terms
-from alignment.vocabulary_walk import FULL_VOCABULARY, WITH_REFERENCE, pairwise_names, token_statistics
+from alignment.vocabulary_walk import FULL_VOCABULARY, WITH_NUMBER, WITH_REFERENCE, pairwise_names, token_statistics
 
 Array = jax.Array
 
 WHOSE = ("policy", "reference", "teacher", "behaviour")
 SIDES = ("chosen", "rejected", "responses", "samples", "forget", "retain", "gold", "mismatched")
 ONE_MODEL = ("logps", "elbo_terms", *vocabulary_walk.ONE_MODEL)
+OF_TEACHER = {
+    "token_mixture_kls": "KL(policy || m), m = beta * teacher + (1 - beta) * policy",
+    "token_forward_mixture_kls": "KL(teacher || m) for the same m",
+    "token_disagreements": "sum over the vocabulary of |teacher - contrast|, in [0, 2]; two models, both fixed",
+    "token_extrapolated_kls": "KL(policy || softmax(z + alpha (z - z_contrast))), z the teacher's logits and alpha = "
+    "strength * disagreement + `CONTRAST_FLOOR`",
+}
+# Statistics that depend on a number, and the hyperparameter of a kernel that gives it.
+NUMBERED = {**dict.fromkeys(WITH_NUMBER, "beta"), "token_extrapolated_kls": "strength"}
+WITH_CONTRAST = ("token_disagreements", "token_extrapolated_kls")
+CONTRAST_FLOOR = 1e-3
 PER_LIST = ("labels", "judgements")  # [B, K], of the responses of a list
 PER_OBJECTIVE = ("objective_rewards", "objective_advantages", "preference_weights")  # [B, K] as well
 PER_OBJECTIVE += ("chosen_margin_rewards", "rejected_margin_rewards")
@@ -139,6 +158,8 @@ LABELS = {
     "desirable": "[B] bool, whether the completion is a wanted one",
     "drifts": "[B] how far the policy has moved since the last completion of the prompt was sampled; 0 for the first",
     "sampling_weights": "[B] how readily the completion is drawn when a rollout is resampled for training",
+    "target_logps": "[B] unnormalised log-probability of the completion under the distribution that is trained towards",
+    "log_partitions": "[B] logarithm of the normaliser of that distribution, as estimated so far",
     "times": "[B] share of the response that is hidden from a masked diffusion model, in expectation",
     "valid": "[B] bool, False for rows that only pad the batch; every batch has it",
 }
@@ -169,13 +190,17 @@ class Needs(NamedTuple):
     @property
     def models(self) -> frozenset[str]:
         """The frozen models that have to be in memory."""
-        with_reference = bool(self.policy & pairwise_names())
-        return frozenset(w for w, s in self.frozen.items() if s) | ({"reference"} if with_reference else frozenset())
+        implied = {"reference"} if self.policy & pairwise_names() else set()
+        if any(vocabulary_walk.number_of(s)[0] in WITH_CONTRAST for s in self.frozen.get("teacher", ())):
+            implied.add("contrast")
+        return frozenset(w for w, s in self.frozen.items() if s) | implied
 
 
 def _statistics_of(whose: str) -> tuple[str, ...]:
     if whose == "policy":
         return (*ONE_MODEL, *WITH_REFERENCE, *FULL_VOCABULARY, "sampled_token_logps")
+    if whose == "teacher":
+        return (*ONE_MODEL, *WITH_REFERENCE, *FULL_VOCABULARY, *OF_TEACHER, "token_features")
     return ("logps", "token_logps", "elbo_terms", "token_values") if whose == "behaviour" else ONE_MODEL
 
 
@@ -198,7 +223,8 @@ def parse(name: str) -> Name:
         whose, rest = "", name
     side = next((s for s in SIDES if rest.startswith(s + "_")), "")
     statistic = rest[len(side) + 1 :] if side else rest
-    if whose and statistic in _statistics_of(whose):
+    plain = statistic.partition("@")[0]
+    if whose and plain in _statistics_of(whose) and (plain == statistic or plain in NUMBERED):
         return Name(whose, side, statistic)
     if not whose and statistic in FROM_BATCH:
         return Name("batch", side, statistic)
@@ -226,6 +252,21 @@ def on_side(name: str, side: str) -> str:
     if not side or parsed.side or parsed.whose in ("label", "state"):
         return name
     return "_".join(p for p in (parsed.whose if parsed.whose in WHOSE else "", side, parsed.statistic) if p)
+
+
+def with_number(name: str, hyperparameters: Mapping[str, Any]) -> str:
+    """A name of `NUMBERED` for the number that a kernel's hyperparameters say; any other name as it is.
+
+    ValueError if the kernel has no such hyperparameter, or if its value is not known before the run.
+    """
+    parsed = parse(name)
+    if parsed.statistic not in NUMBERED:
+        return name
+    key = NUMBERED[parsed.statistic]
+    if not isinstance(hyperparameters.get(key), (int, float)):
+        raise ValueError(f"{name!r} depends on the hyperparameter {key!r}, got {hyperparameters.get(key)!r}")
+    side = parsed.side and f"{parsed.side}_"
+    return f"{parsed.whose}_{side}{vocabulary_walk.numbered(parsed.statistic, hyperparameters[key])}"
 
 
 def needs_of(names: Iterable[str]) -> Needs:
@@ -280,33 +321,33 @@ def compute(
 ) -> dict[str, Array]:
     """Every statistic of `needs` on a batch: {"policy_token_logps": [B, S, T], ..., "rewards": [B, S]}, side by side.
 
-    `frozen` maps "reference" (and "teacher") to (model, params). Stored log-probs in the batch
-    ("reference_token_logps" [B, S, T]) take the place of a forward pass of that model. A batch with `support`
-    (`token_sets`, [B, S, T, words]) says which tokens could be drawn at each place: the policy's statistics are then
-    those of its distribution restricted to them.
+    `frozen` maps "reference", "teacher" and "contrast" to (model, params), those of them that are asked for. Stored
+    log-probs in the batch ("reference_token_logps" [B, S, T]) take the place of a forward pass of that model. A batch
+    with `support` (`token_sets`, [B, S, T, words]) says which tokens could be drawn at each place: the policy's
+    statistics are then those of its distribution restricted to them.
     """
     out: dict[str, Array] = {}
     score = functools.partial(
         token_statistics, targets=batch["targets"], mask=batch["mask"], chunk_size=chunk_size, temperature=temperature
     )
     hidden, completions = completion_hidden(model, params, batch)
-    pairwise = needs.policy & pairwise_names()
-    reference = (None, None)
-    for whose, names in needs.frozen.items():
-        names = [n for n in names if f"{whose}_{n}" not in batch]
-        if not names:
-            continue
+
+    @functools.cache
+    def fixed(whose: str) -> tuple[Array, dict[str, Any]]:
+        """Hidden states of a frozen model's rows, and what a walk has to know of it."""
         other, other_params = frozen[whose]
         other_params = lax.stop_gradient(other_params)
-        _, h = completion_hidden(other, other_params, batch)
-        head = other.head(other_params)
-        if whose == "reference":
-            reference = (h, head)
-        scored = score(names, h, head, logit_softcap=other.config.logit_softcap)
-        out |= {f"{whose}_{n}": lax.stop_gradient(v) for n, v in scored.items()}
-    if pairwise and reference[0] is None:
-        other, other_params = frozen["reference"]
-        reference = (completion_hidden(other, other_params, batch)[1], other.head(other_params))
+        rows, h = completion_hidden(other, other_params, batch)
+        return rows, {"hidden": h, "head": other.head(other_params), "softcap": other.config.logit_softcap}
+
+    of_teacher = needs.frozen.get("teacher", frozenset())
+    for whose, names in needs.frozen.items():
+        if names := [n for n in names if n in ONE_MODEL and f"{whose}_{n}" not in batch]:
+            other = fixed(whose)[1]
+            scored = score(names, other["hidden"], other["head"], logit_softcap=other["softcap"])
+            out |= {f"{whose}_{n}": lax.stop_gradient(v) for n, v in scored.items()}
+    if "token_features" in of_teacher:
+        out["teacher_token_features"] = lax.stop_gradient(_at_tokens(fixed("teacher")[0], batch))
     policy = (completions, model.head(params))
     if needs.policy and multi_head.NAME in params:  # every row is scored by the head of its objective
         policy = multi_head.routed(params, completions, batch["objective_ids"], model.config.dtype)
@@ -324,16 +365,23 @@ def compute(
             *policy, uniforms, batch["mask"], draw_temperature=draws.temperature,
             chunk_size=chunk_size, logit_softcap=model.config.logit_softcap, temperature=temperature,
         )  # fmt: skip
-    if of_places := sorted(needs.policy - {"sampled_token_logps"}):
-        scored = score(
-            of_places,
-            *policy,
-            reference_hidden=reference[0],
-            reference_head=reference[1],
-            logit_softcap=model.config.logit_softcap,
-            support=batch.get("support"),
-        )
-        out |= {f"policy_{n}": v for n, v in scored.items()}
+    walk = functools.partial(
+        score, hidden=policy[0], head=policy[1], logit_softcap=model.config.logit_softcap, support=batch.get("support")
+    )
+    of_places = sorted(needs.policy - {"sampled_token_logps"})
+    against_teacher = sorted(of_teacher - {*ONE_MODEL, "token_features"})
+    in_contrast = [n for n in against_teacher if vocabulary_walk.number_of(n)[0] in WITH_CONTRAST]
+    against_teacher = [n for n in against_teacher if n not in in_contrast]
+    if needs.policy & pairwise_names():
+        out |= {f"policy_{n}": v for n, v in walk(of_places, **_compared_with(fixed("reference")[1])).items()}
+        of_places = []
+    if against_teacher:  # in one walk with what is asked of the policy alone
+        scored = walk([*of_places, *against_teacher], **_compared_with(fixed("teacher")[1]))
+        out |= {f"{'policy' if n in of_places else 'teacher'}_{n}": v for n, v in scored.items()}
+    elif of_places:
+        out |= {f"policy_{n}": v for n, v in walk(of_places).items()}
+    if in_contrast:
+        out |= _contrasted(in_contrast, fixed("teacher")[1], fixed("contrast")[1], score, walk)
     if needs.head and heads.VALUE_MODEL in params:  # the heads are those of a network of their own
         params = heads.value_params(params)
         hidden, completions = completion_hidden(model, params, batch)
@@ -351,8 +399,7 @@ def compute(
         again, _ = model.hidden(dropped, batch["tokens"], batch["positions"], batch["segment_ids"])
         out["second_features"] = _last_hidden(again, batch)
     if "token_features" in needs.head:
-        picked = jax.vmap(lambda row, columns: row[columns])(hidden, completion_columns(batch))
-        out["token_features"] = jnp.where(batch["mask"][..., None], picked, 0).astype(jnp.float32)
+        out["token_features"] = _at_tokens(hidden, batch)
     if "token_values" in needs.head:
         values = heads.token_scores(params, jnp.where(batch["mask"][..., None], completions, 0))[..., 0]
         out["token_values"] = jnp.where(batch["mask"], values, 0.0)
@@ -363,6 +410,44 @@ def compute(
         out["token_head_scores"] = jnp.where(batch["mask"][..., None], picked, 0.0)
         out["token_scores"] = out["token_head_scores"][..., 0]
     return out
+
+
+def _compared_with(other: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"reference_{name}": value for name, value in other.items()}
+
+
+def _contrasted(names, teacher: Mapping[str, Any], contrast: Mapping[str, Any], score, walk) -> dict[str, Array]:
+    """The statistics of `WITH_CONTRAST`.
+
+    Logits (1 + alpha) h W' - alpha g U' of two models are those of one: its hidden states are [(1 + alpha) h, -alpha g]
+    and its output matrix is [W, U], so the walk needs to know nothing of them. In float32: alpha is large where the two
+    differ, and what is left is their difference.
+    """
+    distance = ("token_total_variations",)
+    apart = score(
+        distance, teacher["hidden"], teacher["head"], logit_softcap=teacher["softcap"], **_compared_with(contrast)
+    )[distance[0]]
+    disagreements = lax.stop_gradient(2.0 * apart)
+    out = {"teacher_token_disagreements": disagreements}
+    for name in names:
+        _, strength = vocabulary_walk.number_of(name)
+        if strength is None:
+            continue
+        if teacher["softcap"] or contrast["softcap"]:
+            raise ValueError(f"{name.partition('@')[0]}: logits with a soft cap cannot be extrapolated")
+        alpha = (strength * disagreements + CONTRAST_FLOOR)[..., None]
+        both = (teacher["hidden"].astype(jnp.float32), contrast["hidden"].astype(jnp.float32))
+        hidden = jnp.concatenate([(1 + alpha) * both[0], -alpha * both[1]], axis=-1)
+        head = jnp.concatenate([x["head"].astype(jnp.float32) for x in (teacher, contrast)], axis=-1)
+        kls = walk(("token_kls",), reference_hidden=hidden, reference_head=head)
+        out[f"teacher_{name}"] = kls["token_kls"]
+    return out
+
+
+def _at_tokens(hidden: Array, batch: Mapping[str, Array]) -> Array:
+    """Hidden states of the completion tokens themselves, float32 [B, S, T, D], 0 behind the mask."""
+    picked = jax.vmap(lambda row, columns: row[columns])(hidden, completion_columns(batch))
+    return jnp.where(batch["mask"][..., None], picked, 0).astype(jnp.float32)
 
 
 def _last_hidden(hidden: Array, batch: Mapping[str, Array]) -> Array:

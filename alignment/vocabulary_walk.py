@@ -3,12 +3,14 @@
 The vocabulary is walked in chunks with a running log-sum-exp, and log-probs, entropies, collision probabilities and
 both divergences are running sums under softmax weights, so one walk serves them all, for policy and reference
 together. A custom gradient walks once more instead of keeping anything: no array of shape [batch, time, vocabulary]
-exists, neither forward nor backward.
+exists, neither forward nor backward. The "reference" of this module is whatever fixed model the policy is compared
+with: a teacher stands in its place as well.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -35,17 +37,67 @@ def _rank(logp: Array, logq: Array, target_logp: Array) -> Array:
     return (logp > target_logp).astype(jnp.float32)
 
 
+def _total_variation(logp: Array, logq: Array, target_logp: Array) -> Array:
+    del target_logp
+    return 0.5 * jnp.abs(jnp.exp(logp) - jnp.exp(logq))
+
+
 # The hook for statistics that are sums over the vocabulary of f(log p_v, log q_v, log p_target), p the policy, q the
 # reference, target the token of the sample. Differentiated with respect to log p_v; log q_v and log p_target are fixed.
 FULL_VOCABULARY: dict[str, Callable[[Array, Array, Array], Array]] = {
     "token_jsds": _jensen_shannon,  # Jensen-Shannon divergence between policy and reference, in nats
     "token_ranks": _rank,  # how many tokens the policy finds likelier than the sampled one
+    "token_total_variations": _total_variation,  # half the L1 distance between policy and reference
 }
+
+
+def _mixture(logp: Array, logq: Array, beta: float) -> Array:
+    """log m, m = beta q + (1 - beta) p; the ends are written out, since log(0) has no place in a derivative."""
+    if beta in (0.0, 1.0):
+        return logq if beta else logp
+    return jnp.logaddexp(logp + math.log1p(-beta), logq + math.log(beta))
+
+
+def _mixture_kl(logp: Array, logq: Array, target_logp: Array, beta: float) -> Array:
+    del target_logp
+    return jnp.exp(logp) * (logp - _mixture(logp, logq, beta))
+
+
+def _forward_mixture_kl(logp: Array, logq: Array, target_logp: Array, beta: float) -> Array:
+    del target_logp
+    return jnp.exp(logq) * (logq - _mixture(logp, logq, beta))
+
+
+# The same for statistics with a number of their own, which stands in the name: "token_mixture_kls@0.5".
+WITH_NUMBER: dict[str, Callable[[Array, Array, Array, float], Array]] = {
+    "token_mixture_kls": _mixture_kl,  # KL(policy || m), m = number * reference + (1 - number) * policy
+    "token_forward_mixture_kls": _forward_mixture_kl,  # KL(reference || m)
+}
+
+
+def numbered(name: str, number: float) -> str:
+    """The name of a statistic for one value of its number."""
+    return f"{name}@{float(number)!r}"
+
+
+def number_of(name: str) -> tuple[str, float | None]:
+    """The plain name and its number, None where there is none; ValueError for what is no number."""
+    plain, at, number = name.partition("@")
+    return plain, float(number) if at else None
+
+
+def _function_of(name: str) -> Callable[[Array, Array, Array], Array]:
+    plain, number = number_of(name)
+    return FULL_VOCABULARY[plain] if number is None else functools.partial(WITH_NUMBER[plain], beta=number)
 
 
 def pairwise_names() -> frozenset[str]:
     """Statistics that look at the policy's and the reference's whole distributions at once."""
-    return frozenset(WITH_REFERENCE) | frozenset(FULL_VOCABULARY)
+    return frozenset(WITH_REFERENCE) | frozenset(FULL_VOCABULARY) | frozenset(WITH_NUMBER)
+
+
+def _pairwise(names: Iterable[str]) -> list[str]:
+    return [n for n in names if number_of(n)[0] in pairwise_names()]
 
 
 _NEVER = -1e30  # a logit that no softmax sees; finite, because 0 * -inf would be NaN in the running sums
@@ -58,14 +110,19 @@ class _Plan(NamedTuple):
     chunk: int
     softcap: float | None
     temperature: float
+    reference_softcap: float | None = None
 
     @property
     def pairwise(self) -> bool:
-        return bool(set(self.names) & pairwise_names())
+        return bool(_pairwise(self.names))
 
     @property
     def hooks(self) -> tuple[str, ...]:
-        return tuple(n for n in self.names if n in FULL_VOCABULARY)
+        return tuple(n for n in self.names if number_of(n)[0] in (*FULL_VOCABULARY, *WITH_NUMBER))
+
+    @property
+    def of_reference(self) -> _Plan:
+        return self._replace(softcap=self.reference_softcap)
 
 
 def default_chunk(positions: int, vocabulary: int) -> int:
@@ -121,7 +178,7 @@ def _softmax_sums(hidden, head, reference_hidden, reference_head, targets, suppo
         total = total * shrink + e.sum(axis=1)
         if plan.pairwise:
             r_top, r_total, p_gap, q_gap = ref
-            r, _ = _logits(reference_hidden, reference_head, start, fresh, plan)
+            r, _ = _logits(reference_hidden, reference_head, start, fresh, plan.of_reference)
             new_r_top = jnp.maximum(r_top, r.max(axis=1))
             r_shrink = jnp.exp(r_top - new_r_top)
             r_e = jnp.exp(r - new_r_top[:, None])
@@ -153,7 +210,7 @@ def _softmax_sums(hidden, head, reference_hidden, reference_head, targets, suppo
 def _hook(name: str, logp: Array, logq: Array, target_logp: Array, fresh: Array) -> tuple[Array, Array]:
     """Value and derivative with respect to log p of one hooked statistic, entry by entry, zero outside the chunk."""
     logp, logq = jnp.where(fresh, logp, 0.0), jnp.where(fresh, logq, 0.0)
-    f = functools.partial(FULL_VOCABULARY[name], logq=logq, target_logp=target_logp[:, None])
+    f = functools.partial(_function_of(name), logq=logq, target_logp=target_logp[:, None])
     value, slope = jax.jvp(f, (logp,), (jnp.ones_like(logp),))
     return jnp.where(fresh, value, 0.0), jnp.where(fresh, slope, 0.0)
 
@@ -165,7 +222,7 @@ def _hook_sums(hidden, head, reference_hidden, reference_head, lse, r_lse, targe
         start, ids = _bounds(plan, head.shape[0], index)
         fresh = ids >= index * plan.chunk
         logp = _logits(hidden, head, start, fresh, plan)[0] - lse[:, None]
-        logq = _logits(reference_hidden, reference_head, start, fresh, plan)[0] - r_lse[:, None]
+        logq = _logits(reference_hidden, reference_head, start, fresh, plan.of_reference)[0] - r_lse[:, None]
         pieces = [_hook(name, logp, logq, target_logp, fresh) for name in plan.hooks]
         return [(v + x.sum(axis=1), d + y.sum(axis=1)) for (v, d), (x, y) in zip(carry, pieces, strict=True)], None
 
@@ -214,7 +271,7 @@ def _walk_backward(plan: _Plan, residuals, cotangents):
         if "token_collision_probs" in g:
             along += g["token_collision_probs"] * 2.0 * (p - out["token_collision_probs"][:, None])
         if plan.pairwise:
-            logq = _logits(reference_hidden, reference_head, start, fresh, plan)[0] - r_lse[:, None]
+            logq = _logits(reference_hidden, reference_head, start, fresh, plan.of_reference)[0] - r_lse[:, None]
             if "token_kls" in g:
                 along += g["token_kls"] * (logp - logq - out["token_kls"][:, None])
             if "token_forward_kls" in g:
@@ -364,13 +421,15 @@ def token_statistics(
     *,
     chunk_size: int | None = None,
     logit_softcap: float | None = None,
+    reference_softcap: float | None = None,
     temperature: float = 1.0,
 ) -> dict[str, Array]:
     """Token statistics of next-token distributions softmax(softcap(hidden @ head.T) / temperature).
 
     Shapes: hidden [..., D], head [V, D], targets int [...] and mask bool [...]; the same of the reference where a
-    statistic compares with it (its vocabulary must be the same; its width may differ). Returns {name: float32 [...]},
-    zero behind the mask. Differentiable with respect to hidden and head; the reference is held fixed.
+    statistic compares with it (its vocabulary must be the same; its width and its soft cap may differ). A name of
+    `WITH_NUMBER` brings its number along (`numbered`). Returns {name: float32 [...]}, zero behind the mask.
+    Differentiable with respect to hidden and head; the reference is held fixed.
 
     With `support`, uint32 [..., ceil(V / 32)] (`token_sets`), the distribution is the policy's restricted to a set of
     tokens at each position and renormalised; what is outside has no probability and no gradient. The reference stays
@@ -380,24 +439,26 @@ def token_statistics(
     missing reference, vocabularies that differ, or a temperature that is not above 0.
     """
     names = tuple(dict.fromkeys(names))
-    allowed = (*ONE_MODEL, *WITH_REFERENCE, *FULL_VOCABULARY)
-    if unknown := [n for n in names if n not in allowed]:
+    allowed = (*ONE_MODEL, *WITH_REFERENCE, *FULL_VOCABULARY, *(f"{n}@NUMBER" for n in WITH_NUMBER))
+    if unknown := [n for n in names if n not in allowed and not ("@" in n and number_of(n)[0] in WITH_NUMBER)]:
         raise ValueError(f"unknown token statistics {unknown}; known: {', '.join(allowed)}")
+    if outside := [n for n in names if "@" in n and not 0 <= number_of(n)[1] <= 1]:
+        raise ValueError(f"{outside[0]}: the share of the reference in a mixture must lie in [0, 1]")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     if not names:
         return {}
-    pairwise = bool(set(names) & pairwise_names())
-    if support is not None and (infinite := sorted(set(names) & (pairwise_names() - {"token_kls"}))):
+    pairwise = bool(_pairwise(names))
+    if support is not None and (infinite := sorted(set(_pairwise(names)) - {"token_kls"})):
         raise ValueError(f"{', '.join(infinite)} of a policy restricted to a set of tokens: not finite")
     if support is not None and support.shape != (*targets.shape, token_sets.words(head.shape[0])):
         raise ValueError(
             f"support must have shape {(*targets.shape, token_sets.words(head.shape[0]))}, got {support.shape}"
         )
     if pairwise and (reference_hidden is None or reference_head is None):
-        raise ValueError(f"{', '.join(n for n in names if n in pairwise_names())} need a reference model")
+        raise ValueError(f"{', '.join(_pairwise(names))} need a reference model")
     if pairwise and reference_head.shape[0] != head.shape[0]:
         raise ValueError(f"policy and reference vocabularies differ: {head.shape[0]} and {reference_head.shape[0]}")
 
@@ -409,7 +470,7 @@ def token_statistics(
     shape = targets.shape
     positions = targets.size
     chunk = min(chunk_size or default_chunk(positions, head.shape[0]), head.shape[0])
-    plan = _Plan(names, chunk, logit_softcap, temperature)
+    plan = _Plan(names, chunk, logit_softcap, temperature, reference_softcap)
     reference = (None, None)
     if pairwise:
         reference = (lax.stop_gradient(flat(reference_hidden)), lax.stop_gradient(reference_head))

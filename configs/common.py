@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 COMBINATIONS = ("mgda", "pcgrad", "gradient_weights")
 GRADIENTS = ("ordinary", "pairwise_normalized", "meta_rm", *COMBINATIONS)
 # Sections whose keys are names of kernels, of their hyperparameters or of columns, and so are not fixed here.
-FREE = ("objective", "metrics", "before", "voters", "data.columns", "mesh.rules")
+FREE = ("objective", "metrics", "before", "voters", "teacher.run", "contrast.run", "data.columns", "mesh.rules")
 
 
 def base() -> ConfigDict:
@@ -85,6 +85,15 @@ def base() -> ConfigDict:
     config.reference.soup_weight = 0.5
     config.reference.update_every = 0  # steps after which the reference moves towards the policy; 0: it is frozen
     config.reference.update_weight = 0.6  # share of the policy in that update; 1: the reference becomes the policy
+
+    config.teacher = ConfigDict()  # of kernels that read teacher_...: a frozen model of the same tokenizer and any size
+    config.teacher.checkpoint = ""  # WORKDIR of a finished run or a Hugging Face directory; BEFORE in it is where
+    # config.before ran
+    config.teacher.run = ConfigDict()  # or a whole config, trained first in WORKDIR/teacher, but for the mesh and the
+    # tokenizer, which are this one's
+    config.contrast = ConfigDict()  # the same of a second model, which a kernel holds the teacher against (aligndistil)
+    config.contrast.checkpoint = ""
+    config.contrast.run = ConfigDict()  # in WORKDIR/contrast
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 1e-3
@@ -163,6 +172,32 @@ def starting_from(config: ConfigDict, before: ConfigDict) -> ConfigDict:
         del before[inherited]
     del before.data.tokenizer
     config.before = before
+    return config
+
+
+def taught_by(config: ConfigDict, run: ConfigDict, role: str = "teacher") -> ConfigDict:
+    """`config` with a teacher (or, for the role "contrast", a second one) that the config `run` trains first."""
+    for inherited in ("distributed", "mesh"):
+        del run[inherited]
+    del run.data.tokenizer
+    config[role].run = run
+    return config
+
+
+def distillation(objective: dict) -> ConfigDict:
+    """An objective on the corpus' demonstrations with a bigger teacher, which learns them first."""
+    config = sft()
+    config.objective = ConfigDict(objective)
+    config.metrics.update({"kl_to_teacher": {}, "forward_kl_to_teacher": {}})
+    teacher = bigger(sft())
+    teacher.gold.samples = 0
+    return taught_by(config, teacher)
+
+
+def bigger(config: ConfigDict) -> ConfigDict:
+    """The same run of a model about four times as large."""
+    config.model.hidden_size, config.model.intermediate_size, config.model.num_layers = 192, 512, 6
+    config.model.num_heads, config.model.num_kv_heads = 6, 2
     return config
 
 

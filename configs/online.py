@@ -5,11 +5,13 @@ from ml_collections import ConfigDict
 from configs import common
 
 FREE = (
-    "objective", "metrics", "before", "rewards", "judges", "shaping", "advantages", "curriculum", "data.columns",
-    "rollout.engine_settings", "mesh.rules",
+    "objective", "metrics", "before", "teacher.run", "contrast.run", "rewards", "judges", "shaping", "advantages",
+    "curriculum", "data.columns", "rollout.engine_settings", "mesh.rules",
 )  # fmt: skip
 # For objectives of clipped ratios, and for those with a value head beside them.
 RATIO_METRICS = {"clip_fraction": {}, "approx_kl": {}, "token_entropy": {}}
+# For objectives that train towards a distribution: how far it is, and how much the samples say of it.
+TARGET_METRICS = {"target_kl": {}, "target_total_variation": {}, "target_effective_sample_share": {}}
 PPO_METRICS = RATIO_METRICS | {"explained_variance": {}}
 
 
@@ -21,6 +23,7 @@ def base() -> ConfigDict:
     config.before, config.before_heads, config.before_workdir = ConfigDict(), 0, ""
     config.model, config.mesh, config.optimizer = shared.model, shared.mesh, shared.optimizer
     config.reference, config.adapter = shared.reference, shared.adapter
+    config.teacher, config.contrast = shared.teacher, shared.contrast
 
     config.data = ConfigDict()
     config.data.source = (

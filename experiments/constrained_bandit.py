@@ -23,7 +23,7 @@ from absl import app, flags
 
 from alignment import analysis
 from alignment.multi_objective import proxy_points
-from alignment.training import figures
+from alignment.training import proxy_figures
 from experiments import finetune
 from experiments.from_config import say
 
@@ -85,7 +85,7 @@ def run(workdir: Path, seeds: int = 5) -> dict[str, list[dict[str, Any]]]:
     )
     text = table(lines)
     (workdir / "table.md").write_text(text)
-    figures.draw_proxy_points(curves, thresholds.mean(axis=0), workdir / "figure.png")
+    proxy_figures.draw_proxy_points(curves, thresholds.mean(axis=0), workdir / "figure.png")
     say(text)
     return lines
 

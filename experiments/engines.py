@@ -1,6 +1,7 @@
 """Engines that a config names in `rollout.engine`: sampling restricted by an older policy, or shared with a guide.
 
-Each takes (config, model, tokenizer) and, by keyword, what the config says in `rollout.engine_settings`.
+Each takes (config, model, tokenizer) and, by keyword, what the config says in `rollout.engine_settings`; one that takes
+`frozen_models` and `frozen_params` as well is given those of the run.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import functools
 import importlib
 import inspect
 import json
+import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +28,21 @@ from alignment.training import mesh, rollouts
 from experiments import from_config
 
 ENGINE = "rollout.engine"  # what its memory is called, beside those of the methods
+_NONE: Mapping[str, Any] = types.MappingProxyType({})
 _OF_ROLL_INS = ("roll_in_lengths", "coins", "iterations")
 
 
-def make(config: ConfigDict, model, tokenizer) -> rollouts.EngineWithMemory:
-    """The engine of a run: the model in training itself, or what the config names."""
+def make(
+    config: ConfigDict,
+    model,
+    tokenizer,
+    frozen_models: Mapping[str, Any] = _NONE,
+    frozen_params: Mapping[str, Any] = _NONE,
+) -> rollouts.EngineWithMemory:
+    """The engine of a run: the model in training itself, or what the config names.
+
+    The run's frozen models and their parameters need be there only when the engine draws.
+    """
     settings = config.rollout
     extra = settings.engine_settings.to_dict()
     if not settings.engine:
@@ -44,13 +57,16 @@ def make(config: ConfigDict, model, tokenizer) -> rollouts.EngineWithMemory:
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"config.rollout.engine: cannot make an engine by {settings.engine!r}: {error}") from None
     allowed = [p.name for p in inspect.signature(maker).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    given = {"frozen_models": frozen_models, "frozen_params": frozen_params}
+    given = {name: value for name, value in given.items() if name in allowed}
+    allowed = [name for name in allowed if name not in given]
     if unknown := sorted(set(extra) - set(allowed)):
         raise ValueError(
             f"config.rollout.engine_settings.{unknown[0]}: {settings.engine} has no such setting; it has: "
             f"{', '.join(allowed) or 'none'}"
         )
     try:
-        engine = maker(config, model, tokenizer, **extra)
+        engine = maker(config, model, tokenizer, **given, **extra)
     except ValueError as error:
         raise ValueError(f"config.rollout.engine: cannot make an engine by {settings.engine!r}: {error}") from None
     return engine if isinstance(engine, rollouts.EngineWithMemory) else rollouts.without_memory(engine)
@@ -119,6 +135,71 @@ def nlpo(
         refreshed = int(iteration) % refresh_every == 0
         mask_policy = jax.tree.map(jnp.copy, params) if refreshed else memory["mask_policy"]
         return {"mask_policy": mask_policy, "iteration": iteration}
+
+    return rollouts.EngineWithMemory(init, draw, update)
+
+
+# --- MiniLLM ---------------------------------------------------------------------------------------------------------
+
+
+def _mixed(logits, *, share, temperature):
+    """Logits whose softmax, once divided by the temperature, is the mixture of both models' at that temperature."""
+    policy, teacher = (jax.nn.log_softmax(logits[name] / temperature) for name in ("policy", "teacher"))
+    return temperature * jnp.logaddexp(jnp.log1p(-share) + policy, jnp.log(share) + teacher)
+
+
+def teacher_mixed(
+    config: ConfigDict, model, tokenizer, *, frozen_models: Mapping[str, Any], frozen_params: Mapping[str, Any],
+    share: float = 0.2,
+) -> rollouts.EngineWithMemory:  # fmt: skip
+    """Samples each token from share * teacher + (1 - share) * policy, which keeps a weak student on sensible texts.
+
+    The log-probs are those of the mixture: `behaviour` of `minillm`. Gu et al., 2023, arXiv 2306.08543 (share 0.2).
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share must lie in (0, 1), got {share}")
+    rollout = config.rollout
+    if rollout.top_k or rollout.top_p < 1 or rollout.min_p > 0 or rollout.importance_cap:
+        raise ValueError("top_k, top_p, min_p and importance_cap are for samples of the policy, not of a mixture")
+    settings = for_sampler(drawing(config, tokenizer))
+
+    def draw(params, prompts, prompt_mask, rng):
+        drawn = guided.sample(
+            {"policy": model, "teacher": frozen_models["teacher"]},
+            {"policy": params, "teacher": frozen_params["teacher"]},
+            _mixed, prompts, prompt_mask, rng,
+            settings={"share": np.float32(share), "temperature": np.float32(rollout.temperature)}, **settings,
+        )  # fmt: skip
+        return rollouts.Rollout(*(np.asarray(x) for x in (drawn.tokens, drawn.mask, drawn.logps)))
+
+    return rollouts.without_memory(draw)._replace(models=frozenset({"teacher"}))
+
+
+# --- DPG -------------------------------------------------------------------------------------------------------------
+
+
+def older_policy(config: ConfigDict, model, tokenizer, *, refresh_every: int = 16) -> rollouts.EngineWithMemory:
+    """Samples from a copy of the policy that is refreshed every so many iterations: the proposal of DPG.
+
+    Khalifa et al., 2020, arXiv 2012.11635, refresh it when the policy has come nearer to the target than the copy is.
+    """
+    if refresh_every < 1:
+        raise ValueError(f"refresh_every must be at least 1, got {refresh_every}")
+    sample = rollouts.sampling_engine(model, **drawing(config, tokenizer), **truncation(config))
+
+    def init(params):
+        return {"proposal": jax.tree.map(jnp.copy, params), "iteration": jnp.zeros((), jnp.int32)}
+
+    def draw(memory, params, prompts, prompt_mask, rng):
+        return sample(memory["proposal"], prompts, prompt_mask, rng)
+
+    def update(memory, params):
+        iteration = memory["iteration"] + 1
+        refreshed = int(iteration) % refresh_every == 0
+        return {
+            "proposal": jax.tree.map(jnp.copy, params) if refreshed else memory["proposal"],
+            "iteration": iteration,
+        }
 
     return rollouts.EngineWithMemory(init, draw, update)
 

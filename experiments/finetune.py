@@ -48,7 +48,7 @@ from alignment.training import (
 )
 from alignment.training import logging as metrics_log
 from configs import common
-from experiments import diagnostics, exporting, from_config, gold_reward, reward_models
+from experiments import diagnostics, exporting, from_config, gold_reward, reward_models, teachers
 from experiments.from_config import say
 
 
@@ -222,10 +222,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     terms = objective_gradients.with_memory(terms, config.training.accumulate) if combined else terms
     names = objective.names_of((*terms, *metrics)) + diagnostics.names_of(config.diagnostics)
     needs = statistics.needs_of(names)
-    if "teacher" in needs.models:
-        raise ValueError(
-            "config.objective: a term asks for a teacher; this script has only the policy and its reference"
-        )
+    teachers.check(config, needs.models, data.tokenizer)
     if needs.head - set(statistics.FEATURES) and not config.model.reward_heads:
         raise ValueError("config.model.reward_heads: the objective reads a reward head; set it to 1")
     if config.voters and "strength_means" not in names:
@@ -269,6 +266,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         else:
             frozen_params = {"reference": reference}
     del reference
+    before = before_directory(config, workdir)
+    for role, taught in teachers.load(
+        config, needs.models, workdir, before, model, data.tokenizer, device_mesh, run
+    ).items():
+        frozen_models[role], frozen_params[role] = taught
     of_trained, model_params = lambda make: make(model), lambda params: params
     if adapter:
         base, params = params, from_config.adapters_on(config, adapter, model, params, device_mesh)
@@ -301,9 +303,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     elif config.training.gradient == "meta_rm":
         meta = {"meta_step": config.training.meta_step, "draws": draws, **scoring}
         gradient = of_trained(
-            lambda model: meta_gradient.make_gradient(
-                model, frozen_models, terms, metrics, data.sides, columns, **meta
-            )
+            lambda model: meta_gradient.make_gradient(model, frozen_models, terms, metrics, data.sides, columns, **meta)
         )
         make_step = functools.partial(step.make_update, gradient)
     elif combined:
@@ -363,6 +363,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         "objective": checkpoints.as_json(
             {"terms": config.objective.to_dict(), "seed": config.seed, "reference": config.reference.to_dict()}
             | ({"output_heads": config.model.output_heads} if config.model.output_heads else {})
+            | {role: config[role].to_dict() for role in teachers.ROLES if role in needs.models}
             | {
                 k: config.data[k]
                 for k in ("source", "kind", "batch_size", "prompt_length", "completion_length", "packed")

@@ -400,8 +400,8 @@ def load_params(
     return initial_params(model, path, 0, device_mesh, rules)
 
 
-def load_run(key: str, directory: str, device_mesh) -> tuple[ConfigDict, Any, decoder.Model, Any]:
-    """(config, tokenizer, model, parameters) of a finished run's WORKDIR or of a Hugging Face directory."""
+def config_of_run(key: str, directory: str) -> ConfigDict:
+    """The config of a finished run's WORKDIR, or one that names a Hugging Face directory."""
     path = Path(directory)
     if (path / "result.json").is_file():
         config = ConfigDict(json.loads((path / "result.json").read_text())["config"])
@@ -412,6 +412,12 @@ def load_run(key: str, directory: str, device_mesh) -> tuple[ConfigDict, Any, de
             raise ValueError(
                 f"{key}: {directory} is neither the WORKDIR of a finished run nor a Hugging Face directory"
             )
+    return config
+
+
+def load_run(key: str, directory: str, device_mesh) -> tuple[ConfigDict, Any, decoder.Model, Any]:
+    """(config, tokenizer, model, parameters) of a finished run's WORKDIR or of a Hugging Face directory."""
+    config = config_of_run(key, directory)
     tokenizer = load_tokenizer(config)
     model, _ = build_model(config, tokenizer.vocab_size)
     if config.model.get("output_heads"):

@@ -7,6 +7,9 @@
     python -m experiments.make_data context_conditioned_bt --output=contexts.jsonl
     python -m experiments.make_data tree_preference_data --output=trees.jsonl
     python -m experiments.make_data itool_preference --policy=runs/dpo/before --output=itool.jsonl
+    python -m experiments.make_data seq_kd --policy=runs/big --samples=16 --output=seq_kd.jsonl
+    python -m experiments.make_data first_ranknet --output=first.jsonl --eval=first_eval.jsonl
+    python -m experiments.make_data algorithm_distillation --output=ucb.jsonl
 
 The result is JSONL that `experiments.finetune` reads with --config.data.source=FILE; add
 --config.data.eval_source=corpus to evaluate on the corpus. Without --input the prompts and pairs are those of the
@@ -29,12 +32,15 @@ import numpy as np
 
 from alignment import statistics
 from alignment.data import corpus, formats, rows
+from alignment.data.recipes import algorithm_distillation as explorers
 from alignment.data.recipes import context_conditioned_bt as contexts
+from alignment.data.recipes import first_ranknet as reranking
 from alignment.data.recipes import itool_preference as itool
 from alignment.data.recipes import mixed_preference_optimization as mpo
 from alignment.data.recipes import reward_augmented_dpo as augmented
 from alignment.data.recipes import statistical_rejection_sampling as rso
 from alignment.data.recipes import tree_preference_data as trees
+from alignment.games import bandit_text
 from alignment.models import heads
 from alignment.training import checkpoints, mesh
 from experiments import from_config, sampling
@@ -135,9 +141,9 @@ def scored_pairs(args: argparse.Namespace) -> list[dict[str, Any]]:
 # --- recipes: arguments -> (records, counts) -------------------------------------------------------------------------
 
 
-def candidates(args: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """{prompt, responses, rewards} by sampling a policy; blank, unfinished and overlong samples are left out."""
-    policy, score = Model("--policy", args.policy), scorer(args.reward_model)
+def usable_samples(args: argparse.Namespace) -> tuple[list[tuple[Any, str]], dict[str, int]]:
+    """(prompt, text) of a policy's samples; blank and unfinished ones are left out, and counted."""
+    policy = Model("--policy", args.policy)
     prompts = [r["prompt"] for r in read(args.input, ("prompt",))] if args.input else corpus.prompts()
     unique = {json.dumps(p): p for p in prompts}
     repeated = [p for p in unique.values() for _ in range(args.samples)]
@@ -146,20 +152,41 @@ def candidates(args: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str
         jax.random.key(args.seed), **policy.lengths, temperature=args.temperature, batch_size=_ROWS,
     )  # fmt: skip
     good = [(p, d.text) for p, d in zip(repeated, drawn, strict=True) if d.finished and d.text.strip()]
-    by_prompt: dict[str, dict[str, Any]] = {}
-    for (prompt, text), reward in zip(good, score(good) if good else [], strict=True):
-        record = by_prompt.setdefault(json.dumps(prompt), {"prompt": prompt, "responses": [], "rewards": []})
-        record["responses"].append(text)
-        record["rewards"].append(reward)
     counts = {
         "prompts": len(unique),
-        "prompts_without_a_usable_sample": len(unique) - len(by_prompt),
+        "prompts_without_a_usable_sample": len(unique) - len({json.dumps(p) for p, _ in good}),
         "samples": len(drawn),
         "dropped_unfinished": sum(not d.finished for d in drawn),
         "dropped_blank": sum(d.finished and not d.text.strip() for d in drawn),
         "kept": len(good),
     }
+    return good, counts
+
+
+def candidates(args: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """{prompt, responses, rewards} by sampling a policy; blank, unfinished and overlong samples are left out."""
+    score = scorer(args.reward_model)
+    good, counts = usable_samples(args)
+    by_prompt: dict[str, dict[str, Any]] = {}
+    for (prompt, text), reward in zip(good, score(good) if good else [], strict=True):
+        record = by_prompt.setdefault(json.dumps(prompt), {"prompt": prompt, "responses": [], "rewards": []})
+        record["responses"].append(text)
+        record["rewards"].append(reward)
     return list(by_prompt.values()), counts
+
+
+def seq_kd(args: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """{prompt, completion} by sampling a teacher, every sample a demonstration."""
+    good, counts = usable_samples(args)
+    return [{"prompt": prompt, "completion": text} for prompt, text in good], counts
+
+
+def first_ranknet(args: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Lists of candidates to rerank by a single token; as many lists for evaluation as a quarter go to another file."""
+    rng = np.random.default_rng(args.seed)
+    lists = [reranking.reranking_list(rng, args.candidates) for _ in range(args.size + args.size // 4)]
+    write(args.eval, lists[args.size :])
+    return lists[: args.size], {"lists": args.size, "evaluation_lists": len(lists) - args.size}
 
 
 def statistical_rejection_sampling(args: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, int]]:
@@ -240,6 +267,14 @@ def tree_preference_data(args: argparse.Namespace) -> tuple[list[dict], dict[str
     return trees.tree_records(grown, trees.corpus_partial_reward, rng, pairs=args.pairs)
 
 
+def algorithm_distillation(args: argparse.Namespace) -> tuple[list[dict], dict[str, int]]:
+    """The choices of UCB on Bernoulli bandits: the history told as a prompt, the name of its arm as the completion."""
+    return explorers.records(
+        jax.random.key(args.seed), bandits_number=args.bandits, arms=args.arms, horizon=args.horizon, gap=args.gap,
+        alpha=args.alpha, scene=args.scene, history=args.history, story=args.story, rename=not args.keep_names,
+    )  # fmt: skip
+
+
 def _expansion(policy: Model, prompt: Any, rng: jax.Array, args: argparse.Namespace):
     """Steps so far -> sampled continuations cut into steps, each with the tokens and the probability of its own."""
     ids, room = policy.prompt_ids(prompt), policy.lengths["completion_length"]
@@ -301,6 +336,12 @@ def parser() -> argparse.ArgumentParser:
 
     own = recipe(candidates, policy=True)
     own.add_argument("--samples", type=int, default=64, help="per prompt")
+    own = recipe(seq_kd, policy=True, scores=False)
+    own.add_argument("--samples", type=int, default=16, help="per prompt")
+    own = recipe(first_ranknet, scores=False, reads=False)
+    own.add_argument("--size", type=int, default=4096, help="lists to train on")
+    own.add_argument("--candidates", type=int, default=4, help="per list, 2 to 5")
+    own.add_argument("--eval", required=True, help="the JSONL file for lists to evaluate on")
     own = recipe(statistical_rejection_sampling, scores=False, source=None)
     own.add_argument("--k", type=int, default=8, help="candidates to accept")
     own.add_argument("--beta", type=float, default=0.5)
@@ -318,6 +359,16 @@ def parser() -> argparse.ArgumentParser:
     own = recipe(tree_preference_data, scores=False, reads=False)
     own.add_argument("--branching", type=int, default=3)
     own.add_argument("--pairs", type=int, default=64, help="comparisons drawn in each tree")
+    own = recipe(algorithm_distillation, scores=False, reads=False)
+    own.add_argument("--bandits", type=int, default=256, help="how many are played")
+    own.add_argument("--arms", type=int, default=3)
+    own.add_argument("--horizon", type=int, default=30, help="pulls of each, one record a pull")
+    own.add_argument("--gap", type=float, default=0.5, help="of the best mean to the others; 0.2 is hard")
+    own.add_argument("--alpha", type=float, default=0.5, help="of UCB's bonus")
+    own.add_argument("--scene", choices=list(bandit_text.SCENES), default="buttons")
+    own.add_argument("--history", choices=list(bandit_text.HISTORIES), default="summary", help="how it is told")
+    own.add_argument("--story", action="store_true", help="tell the scene and the names of the arms first")
+    own.add_argument("--keep_names", action="store_true", help="the same order of names in every bandit")
     own = recipe(itool_preference, policy=True, size=512)
     own.set_defaults(temperature=1.5)
     own.add_argument("--share", type=float, default=0.5, help="of the prompts, the hardest")

@@ -33,7 +33,7 @@ from ml_collections import ConfigDict
 from alignment.data import corpus, rows
 from alignment.evaluation import best_of_n
 from alignment.rewards import overoptimization as laws
-from alignment.training import checkpoints, figures, mesh
+from alignment.training import checkpoints, mesh, proxy_figures
 from configs import common, overoptimization
 from experiments import finetune, from_config, gold_reward, reinforce, reward_models, sampling
 from experiments.from_config import say
@@ -130,7 +130,7 @@ def run(config: ConfigDict, workdir: Path) -> list[dict[str, Any]]:
     write_lines(workdir / "curves.jsonl", points)
     text = table(points)
     (workdir / "table.md").write_text(text)
-    figures.draw_overoptimization(points, workdir / "figure.png")
+    proxy_figures.draw_overoptimization(points, workdir / "figure.png")
     say(text)
     return points
 

@@ -38,12 +38,10 @@ def load(config: ConfigDict, tokenizer) -> tuple[list[Prompt], list[Prompt]]:
 
     def read(source: str, split: str, size: int) -> list[tuple[Any, Mapping[str, Any], str]]:
         if source == "corpus":
-            return [(p, {"prompt": p}, f"corpus/{split}:{i}") for i, p in enumerate(corpus.prompts(split))]
+            return [(p, {"prompt": p}, f"corpus/{split}:{i}") for i, p in enumerate(corpus.prompts(split)[:size])]
         if name := task_of(source):
             records = tasks.generate(name, size, config.seed, split, data.difficulty)
             return [(r["prompt"], r, f"{source}/{split}:{i}") for i, r in enumerate(records)]
-        if source == "corpus":
-            return [(p, {}, f"corpus/{split}:{i}") for i, p in enumerate(corpus.prompts(split)[:size])]
         examples = formats.read(source, "prompts", columns=dict(data.columns))
         return [(e.prompt, e.record, e.where) for e in examples]
 

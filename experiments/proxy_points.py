@@ -21,7 +21,7 @@ import numpy as np
 from absl import app, flags
 
 from alignment.multi_objective import proxy_points
-from alignment.training import figures
+from alignment.training import proxy_figures
 from alignment.training.logging import read_metrics
 from experiments import finetune
 from experiments.from_config import say
@@ -67,7 +67,7 @@ def run(runs: Sequence[str], metric: str, workdir: Path) -> dict[str, Any]:
     ends = {name: bool(np.isclose(point[n], returns[:, n].max())) for n, name in enumerate(names)}
     result = {"metric": metric, "points": len(values), "thresholds": thresholds, "at_the_end_of_what_was_seen": ends}
     (workdir / "proxy_points.json").write_text(json.dumps(result, indent=1))
-    figures.draw_metric_over_rewards(returns, values, point, names, metric, workdir / "proxy_points.png")
+    proxy_figures.draw_metric_over_rewards(returns, values, point, names, metric, workdir / "proxy_points.png")
     shown = ", ".join(f"{name} {value:.4g}" for name, value in thresholds.items())
     say(f"proxy points of {len(values)} points: {shown}")
     if late := [name for name, at_end in ends.items() if at_end]:

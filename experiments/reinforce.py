@@ -50,6 +50,7 @@ from experiments import (
     reward_models,
     rolling_out,
     several_rewards,
+    teachers,
 )
 from experiments.engines import ENGINE
 from experiments.from_config import say
@@ -95,7 +96,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     # --- model and engine
     model, given_params = from_config.build_model(config, tokenizer.vocab_size, device_mesh)
     rules = from_config.sharding_rules(config, model)
-    engine = engines.make(config, model, tokenizer)
+    frozen_models, frozen_params = {}, {}
+    engine = engines.make(config, model, tokenizer, frozen_models, frozen_params)
 
     # --- shaping, advantages, curriculum, objective
     names_before = [*ROLLOUT_COLUMNS, *OF_THE_REWARDS, "greedy_rewards", "behaviour_token_values", "drifts"]
@@ -142,7 +144,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     if settings.recycle and {"prompt_ids", "drifts"} & set(read):
         raise ValueError("config.rollout.recycle: a kernel of this run remembers prompts, and these come only once")
     with_values, with_drifts = any(n.endswith("token_values") for n in read), "drifts" in read
-    models = needs.models | scored.models
+    models = needs.models | scored.models | engine.models
+    teachers.check(config, models, tokenizer)
 
     # --- parameters
     if config.before:
@@ -153,16 +156,19 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     params = from_config.initial_params(model, given_params, config.seed, device_mesh, rules, store)
     if (config.reference.update_every or config.reference.soup) and "reference" not in models:
         raise ValueError("config.reference: nothing of this run asks for a reference")
-    frozen_params, frozen_models, moving = {}, {}, None
+    moving, before = None, finetune.before_directory(config, workdir)
     if "reference" in models:
-        before = finetune.before_directory(config, workdir)
         reference = from_config.reference_params(config, before, model, params, device_mesh)
-        frozen_models = {"reference": model}
+        frozen_models["reference"] = model
         if config.reference.update_every:
             moving = reference
         else:
-            frozen_params = {"reference": reference}
+            frozen_params["reference"] = reference
         del reference
+    for role, taught in teachers.load(
+        config, models, workdir, before, model, tokenizer, device_mesh, finetune.run
+    ).items():
+        frozen_models[role], frozen_params[role] = taught
     if separate:
         params = from_config.with_value_model(model, params, config.seed, device_mesh, rules)
     of_trained, model_params, trained_on = lambda make: make(model), lambda params: params, {}
@@ -217,14 +223,14 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         """What frozen models and the policy as it is now say of a rollout, stored beside it."""
         out = {}
         frozen = {whose: (frozen_models[whose], frozen_params[whose]) for whose in frozen_params}
-        wanted = {w: frozenset({"token_logps"}) for w in frozen_models}
+        asked = {w: needs.frozen.get(w, frozenset()) | scored.frozen.get(w, frozenset()) for w in frozen_models}
+        wanted = {w: frozenset({"token_logps"}) for w, names in asked.items() if "token_logps" in names}
         policy = frozenset({"token_logps"} if settings.importance_cap or truncated else ())
         head = frozenset({"token_values"} if with_values else ())
         if not (wanted or policy or head):
             return out
         computed = statistics.compute(statistics.Needs(policy, wanted, head), model, params, frozen, batch, **scoring)
-        if "reference" in wanted:
-            out["reference_token_logps"] = computed["reference_token_logps"]
+        out |= {f"{whose}_token_logps": computed[f"{whose}_token_logps"] for whose in wanted}
         if head:
             out["behaviour_token_values"] = computed["token_values"]
         if policy:
@@ -289,6 +295,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             {k: config[k].to_dict() for k in of_the_run}
             | {"seed": config.seed, "prompts": settings.prompts, "group_size": group_size, "source": config.data.source}
             | ({k: settings[k] for k in ("engine", "engine_settings")} if settings.engine else {})
+            | {role: config[role].to_dict() for role in teachers.ROLES if role in models}
         ),
     }
     manager = checkpoints.open_manager(

@@ -31,7 +31,7 @@ from alignment.data import pipeline, rows
 from alignment.models import heads
 from alignment.rewards import combining, ensembles, process, runner
 from alignment.training import mesh, stored_reference
-from experiments import from_config
+from experiments import from_config, teachers
 from experiments.from_config import say
 
 Scorer = Callable[[Sequence[Any], Sequence[str]], np.ndarray]
@@ -291,10 +291,7 @@ def voters_config(config: ConfigDict, before: Path) -> ConfigDict:
     if voters.model.reward_heads < 2:
         raise ValueError(f"config.voters.model.reward_heads: {voters.model.reward_heads} voter(s); a vote takes two")
 
-    def beginning(of: ConfigDict) -> tuple:  # as plain values: a locked ConfigDict equals no other
-        return of.before.to_dict(), {**of.model.to_dict(), "reward_heads": 0}, of.before_heads, of.seed
-
-    if config.before and beginning(voters) == beginning(config):
+    if teachers.same_beginning(config, voters):
         voters.before_workdir = str(before)
     return voters
 

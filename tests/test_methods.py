@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from alignment import analysis, evaluation, losses, multi_objective, policy_gradients
+from alignment import analysis, evaluation, games, losses, multi_objective, policy_gradients
 
 ROOT = Path(__file__).resolve().parents[1]
 IDS = ROOT / "tests" / "catalogue_ids.txt"
@@ -74,9 +74,9 @@ def test_kernels_resolve(method):
 
 @each
 def test_paths_exist(method):
-    # An analysis explains other methods and trains nothing of its own; arithmetic on a judge's verdicts and on other
-    # results neither.
-    own = ("alignment.analysis.", "alignment.evaluation.", "alignment.rewards.pairwise_judges.")
+    # An analysis explains other methods and trains nothing of its own; solvers of games and arithmetic on results or on
+    # a judge's verdicts neither.
+    own = ("alignment.analysis.", "alignment.evaluation.", "alignment.games.", "alignment.rewards.pairwise_judges.")
     analysis = all(kernel.startswith(own) for kernel in method.kernels)
     assert method.configs or analysis, "a method needs a config"
     assert method.tests, "a method needs a test"
@@ -89,8 +89,9 @@ def test_every_public_kernel_belongs_to_a_method():
     for package in (evaluation, losses, multi_objective, policy_gradients):
         assert not {f"{package.__name__}.{name}" for name in package.__all__} - named
     # The pairs of results that the functions return are no kernels.
-    functions = {name for name in analysis.__all__ if inspect.isfunction(getattr(analysis, name))}
-    assert not {f"alignment.analysis.{name}" for name in functions} - named
+    for package in (analysis, games):
+        functions = {name for name in package.__all__ if inspect.isfunction(getattr(package, name))}
+        assert not {f"{package.__name__}.{name}" for name in functions} - named
 
 
 def test_every_config_belongs_to_a_method():

@@ -26,6 +26,7 @@ RAGGED = jnp.ones((3, 3, 2), bool).at[:, :, 1].set(False)
 # log-ratios 0.5, 0 and -0.5 of the three tokens that count
 RATIOS = (F([[-1.0, -9.0], [-2.0, -3.0]]), F([[-1.5, 5.0], [-2.0, -2.5]]), MASK)
 VALUES, RETURNS, BOTH = F([[1.0, 9.0], [2.0, 2.0]]), F([[2.0, 9.0], [2.0, 5.0]]), jnp.ones(2, bool)
+TARGET = (F([-3.0, -2.0]), F([-2.0, -2.0]), F([-2.5, -1e30]), F([-1.0, -1.0]))
 
 # name: (arguments, hyperparameters, expected)
 CASES = {
@@ -88,6 +89,26 @@ CASES = {
     # e^0.5 = 1.65 and e^-0.5 = 0.61 against 0.5 and 1.5
     "clip_fraction": (RATIOS, {"eps_low": 0.5, "eps_high": 0.5}, [[1.0, 0.0], [0.0, 0.0]]),
     "approx_kl": (RATIOS, {}, [[0.1487213, 0.0], [0.0, 0.1065307]]),
+    "kl_to_teacher": ((TOKENS, MASK), {}, [[0.5, 0.0], [3.0, 4.0]]),
+    "forward_kl_to_teacher": ((TOKENS, MASK), {}, [[0.5, 0.0], [3.0, 4.0]]),
+    # log-ratios 0.5 and 0, -0.5; e^-0.5 - 0.5 and 0, e^0.5 - 1.5
+    "sequence_kl": (RATIOS, {}, [0.5, -0.5]),
+    "sequence_kl_k3": (RATIOS, {}, [0.1065307, 0.1487213]),
+    "draft_acceptance": ((F([[0.25, 9.0], [0.0, 1.0]]), MASK), {}, [[0.75, 0.0], [1.0, 0.0]]),
+    # P / Z q = e^0.5 of the first, log(P / pi) = 0.5, log Z = -1; the second cannot be
+    "target_kl": (TARGET, {}, [1.6487213 * 0.5 + 1, 1.0]),
+    # |e^-1 - e^0.5| / 2 and e^0 / 2
+    "target_total_variation": (TARGET, {}, [0.6404209, 0.5]),
+    # gains 3, 1, 0 in the order 1, 2, 0: (1 + 3 / log2(4)) / (3 + 1 / log2(3)); one response; none of any worth
+    "first_token_ndcg": (
+        (
+            F([[[-1.0], [-0.5], [-2.0]], [[-1.0], [-9.0], [-9.0]], [[-1.0], [-2.0], [-3.0]]]),
+            F([[0.0, 1.0, 2.0], [1.0, 5.0, 5.0], [0.0, 0.0, 0.0]]),
+            jnp.array([[[True]] * 3, [[True], [False], [False]], [[True]] * 3]),
+        ),
+        {},
+        [(1 + 3 / 2) / (3 + 1 / np.log2(3)), 1.0, 0.0],
+    ),
     # returns 2, 2, 5 of variance 2; errors 1, 0, 3 about 4/3: 1 - 1/18, 1 - 16/18, 1 - 25/18
     "explained_variance": ((VALUES, RETURNS, MASK, BOTH), {}, [[17 / 18, 0.0], [2 / 18, -7 / 18]]),
 }

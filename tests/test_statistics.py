@@ -13,6 +13,8 @@ from alignment.data import rows
 from alignment.models import decoder
 
 NAMES = ("token_logps", "token_entropies", "token_collision_probs", "token_kls", "token_forward_kls", "token_jsds")
+OF_THE_REFERENCE = NAMES
+NAMES += ("token_total_variations", "token_mixture_kls@0.25", "token_forward_mixture_kls@0.25")
 
 
 def problem(seed, shape=(2, 3, 4), width=5, vocabulary=37, scale=1.0):
@@ -29,14 +31,15 @@ def problem(seed, shape=(2, 3, 4), width=5, vocabulary=37, scale=1.0):
 
 
 def written_out(hidden, head, targets, mask, reference_hidden, reference_head, temperature=1.0, softcap=None):
-    def log_softmax(h, w):
+    def log_softmax(h, w, softcap):
         z = h @ w.T
         z = softcap * jnp.tanh(z / softcap) if softcap else z
         return jax.nn.log_softmax(z / temperature, axis=-1)
 
-    lp, lq = log_softmax(hidden, head), jax.lax.stop_gradient(log_softmax(reference_hidden, reference_head))
+    lp = log_softmax(hidden, head, softcap)
+    lq = jax.lax.stop_gradient(log_softmax(reference_hidden, reference_head, softcap and softcap + 1))
     p, q = jnp.exp(lp), jnp.exp(lq)
-    m = jnp.log((p + q) / 2)
+    m, quarter = jnp.log((p + q) / 2), jnp.log(0.75 * p + 0.25 * q)
     out = {
         "token_logps": jnp.take_along_axis(lp, targets[..., None], -1)[..., 0],
         "token_entropies": -(p * lp).sum(-1),
@@ -44,6 +47,9 @@ def written_out(hidden, head, targets, mask, reference_hidden, reference_head, t
         "token_kls": (p * (lp - lq)).sum(-1),
         "token_forward_kls": (q * (lq - lp)).sum(-1),
         "token_jsds": 0.5 * (p * (lp - m) + q * (lq - m)).sum(-1),
+        "token_total_variations": 0.5 * jnp.abs(p - q).sum(-1),
+        "token_mixture_kls@0.25": (p * (lp - quarter)).sum(-1),
+        "token_forward_mixture_kls@0.25": (q * (lq - quarter)).sum(-1),
     }
     return {k: jnp.where(mask, v, 0.0) for k, v in out.items()}
 
@@ -71,6 +77,7 @@ def test_value_and_gradient_equal_log_softmax_written_out(seed, chunk, softcap, 
             r_head,
             chunk_size=chunk,
             logit_softcap=softcap,
+            reference_softcap=softcap and softcap + 1,  # the other model's own
             temperature=temperature,
         )
         return sum((c * out[n]).sum() for c, n in zip(cotangents, NAMES, strict=True)), out
@@ -171,7 +178,10 @@ def _temporary_bytes(vocabulary, names, batch=2, time=512, width=64):
     return compiled.memory_analysis().temp_size_in_bytes, compiled.as_text()
 
 
-@pytest.mark.parametrize("names", [("token_logps",), NAMES])
+GKD = ("token_logps", "token_mixture_kls@0.5", "token_forward_mixture_kls@0.5")
+
+
+@pytest.mark.parametrize("names", [("token_logps",), OF_THE_REFERENCE, GKD])
 def test_no_array_of_batch_time_vocabulary_exists_forward_or_backward(names):
     batch, time, vocabulary, width = 2, 512, 131_072, 64
     temporary, program = _temporary_bytes(vocabulary, names, batch, time, width)

@@ -32,6 +32,7 @@ def shrink(config, steps=3):
     stages = [config]
     for stage in stages:
         stages += [stage[earlier] for earlier in ("before", "voters") if stage.get(earlier)]
+        stages += _teachers(stage)
     for stage in stages:
         for section, values in _SMALL.items():
             if section in stage:
@@ -40,6 +41,10 @@ def shrink(config, steps=3):
                         stage[section][key] = value
         stage.training.steps = stage.training.eval_every = stage.checkpoints.every = steps
     return config
+
+
+def _teachers(config):
+    return [config[role].run for role in ("teacher", "contrast") if role in config and config[role].run]
 
 
 _SMALL_ONLINE = {
@@ -58,8 +63,8 @@ def shrink_online(config, iterations=3):
         config[section].update(values)
     config.rollout.recycled = min(config.rollout.recycled, 1)
     config.training.iterations = config.training.eval_every = config.checkpoints.every = iterations
-    if config.before:
-        shrunk = shrink(config.before, 3)
+    for stage in ([config.before] if config.before else []) + _teachers(config):
+        shrunk = shrink(stage, 3)
         shrunk.data.corpus_size, shrunk.data.packed_length = 64, 128
     return config
 

@@ -28,6 +28,7 @@ from alignment.analysis.bridge import (
     pearson_conjugate,
     squared_hellinger_conjugate,
 )
+from alignment.analysis.frontier import Frontier, kl_reward_frontier
 from alignment.analysis.gradients import (
     Entanglement,
     ProbabilityGradients,
@@ -58,6 +59,7 @@ __all__ = [
     "BanditHistory",
     "ConstrainedHistory",
     "Entanglement",
+    "Frontier",
     "LogitDecomposition",
     "ProbabilityGradients",
     "best_of_n_objective",
@@ -75,6 +77,7 @@ __all__ = [
     "idealized_log_ratio",
     "ipo_objective",
     "kl_regularised_optimum",
+    "kl_reward_frontier",
     "linear_conjugate",
     "logit_q_decomposition",
     "margin_coefficients",

@@ -69,7 +69,7 @@ def prompts(split: str = "train") -> list[str]:
 
 
 def reward(prompt: str, completion: str, record: Mapping[str, Any]) -> float:
-    """`gold_reward` in the form of the rewards of an online run."""
+    """`gold_reward` as a reward of online runs: config.rewards.gold.function = "alignment.data.corpus:reward"."""
     return gold_reward(prompt, completion)
 
 
@@ -225,11 +225,6 @@ def _content(prompt: str, text: str) -> tuple[float, list[float]]:
     match = _SENTENCE.fullmatch(text)
     words = [word for word in match.group("a", "b", "c") if word is not None]
     return (1.0 if match["noun"] == _PROMPT_NOUN[prompt] else -1.0), [1.0 if w in POSITIVE else -1.0 for w in words]
-
-
-def gold(prompt: str, completion: str, record: Any) -> float:
-    """`gold_reward` as a reward of online runs: config.rewards.gold.function = "alignment.data.corpus:gold"."""
-    return gold_reward(prompt, completion)
 
 
 def _different(prompt: str, count: int, rng: np.random.Generator) -> tuple[list[str], list[float]]:

@@ -67,6 +67,9 @@ class ByteTokenizer:
     def copy_files(self, directory: str | os.PathLike) -> None:
         """Bytes need no file."""
 
+    def pieces(self) -> dict[str, int]:
+        return {f"byte {i}": i for i in range(256)} | {"pad": self.pad_id, "bos": self.bos_id, "eos": self.eos_id}
+
 
 class HuggingFaceTokenizer:
     """A tokenizer directory as `save_pretrained` writes it: tokenizer.json, tokenizer_config.json and
@@ -148,6 +151,10 @@ class HuggingFaceTokenizer:
                 shutil.copy(path, pathlib.Path(directory) / path.name)
         if (templates := self.directory / "additional_chat_templates").is_dir():
             shutil.copytree(templates, pathlib.Path(directory) / templates.name, dirs_exist_ok=True)
+
+    def pieces(self) -> dict[str, int]:
+        """What each number stands for, as the tokenizer itself spells it."""
+        return self._tokenizer.get_vocab(with_added_tokens=True)
 
     def _id(self, name: str) -> int | None:
         if name not in self._special:

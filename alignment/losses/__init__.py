@@ -13,6 +13,17 @@ from alignment.losses.anchored import (
     nca_pair,
     sft_dpo,
 )
+from alignment.losses.distillation import (
+    aligndistil,
+    forward_kl_distill,
+    gkd,
+    minillm,
+    minillm_normalized_returns,
+    minillm_returns,
+    minillm_unnormalized,
+    reverse_kl_distill,
+    specvlm_online_distill,
+)
 from alignment.losses.distribution_matching import (
     exo,
     infonca,
@@ -44,6 +55,8 @@ from alignment.losses.label_noise import (
 )
 from alignment.losses.listwise import (
     cpl_list,
+    first_lm,
+    first_ranknet,
     lipo_lambda,
     lipo_list_mle,
     lipo_pairwise_hinge,
@@ -117,6 +130,7 @@ from alignment.losses.reward_modeling import (
     bt_with_ties,
     bt_with_ties_davidson,
     focal_reward_loss,
+    genarm,
     hinge_reward_loss,
     margin_mse_reward_loss,
     scaled_bt_reward_loss,
@@ -165,6 +179,7 @@ from alignment.losses.weights import (
 )
 
 __all__ = [
+    "aligndistil",
     "alpha_po",
     "aot_paired",
     "aot_unpaired",
@@ -205,11 +220,16 @@ __all__ = [
     "exo_pair",
     "f_dpo",
     "f_dpo_jensen_shannon",
+    "first_lm",
+    "first_ranknet",
     "flex_dpo",
     "focal_po",
     "focal_reward_loss",
+    "forward_kl_distill",
+    "genarm",
     "general_preference_model",
     "general_preference_model_scaled",
+    "gkd",
     "goal_contrastive_loss",
     "goal_contrastive_mean_log_loss",
     "hinge_reward_loss",
@@ -243,6 +263,10 @@ __all__ = [
     "margin_mse_reward_loss",
     "mdlm",
     "meta_rm_separation",
+    "minillm",
+    "minillm_normalized_returns",
+    "minillm_returns",
+    "minillm_unnormalized",
     "modpo",
     "multi_label_reward_regression",
     "nca",
@@ -254,6 +278,7 @@ __all__ = [
     "prm_step_loss",
     "prm_value_loss",
     "quantile_rm",
+    "reverse_kl_distill",
     "rm_simcse_difference_loss",
     "rm_simcse_loss",
     "rm_swav_loss",
@@ -272,6 +297,7 @@ __all__ = [
     "slic_hf",
     "slic_hf_target",
     "sparse_token_dpo",
+    "specvlm_online_distill",
     "tdpo1",
     "tdpo2",
     "tpo",

@@ -376,3 +376,67 @@ def rrhf_list(policy_responses_logps: Array, labels: Array, responses_mask: Arra
     best = valid & (_ranks(labels, valid) == 1)
     hinges = _sum_over_pairs(jax.nn.relu(-_differences(means)), labels, valid)
     return hinges - lambda_ * jnp.sum(jnp.where(best, logps, 0.0), axis=-1)
+
+
+def _first_tokens(policy_responses_token_logps: Array, labels: Array, responses_mask: Array):
+    """Entry checks, then token log-probs (0 behind the mask), labels and which responses there are."""
+    (logps,), (labels,) = checks.floats(logps=policy_responses_token_logps), checks.floats(labels=labels)
+    logps = keep(logps, responses_mask)
+    checks.leading_shape(labels=labels, policy_responses_token_logps=logps)
+    valid = jnp.any(responses_mask, axis=-1)
+    return logps, _stop(keep(labels, valid)), valid
+
+
+def first_ranknet(policy_responses_token_logps: Array, labels: Array, responses_mask: Array) -> Array:
+    """FIRST: RankNet on the first token alone, mean over pairs with r_i < r_j of log(1 + e^(s_j - s_i)) / (r_i + r_j).
+
+    s_i is the log-prob of the first token of response i, the identifier of a candidate that the prompt lists, and r_i
+    its rank by label, 1 for the best; pairs of equal labels do not train. One decoding step then ranks all candidates:
+    only differences count, in which log-probs and logits agree. Identifiers are to be single tokens, all different.
+
+    Args:
+      policy_responses_token_logps: log-prob of each token of each response; only the first are read. Trained.
+      labels: relevance, of which only the order matters. Held fixed.
+      responses_mask: bool, True on the tokens of each response; a response without a token is not there.
+
+    Shapes: log-probs and mask `[..., K, T]`, labels `[..., K]`; result float32 `[...]`, 0 for a list without a pair.
+
+    Raises:
+      AssertionError: shapes do not agree, log-probs or labels not floating, mask not bool.
+
+    Paper: Chen et al., 2024, arXiv 2411.05508; the loss from Reddy et al., 2024, arXiv 2406.15657, printed as a sum
+    over pairs. The authors' code takes the mean, with a weight of 10 beside the language-modelling loss (`first_lm`),
+    and is followed; it loses pairs whose predicted scores tie, which is not.
+    """
+    logps, labels, valid = _first_tokens(policy_responses_token_logps, labels, responses_mask)
+    scores = logps[..., 0]
+    higher = (_differences(labels) < 0) & valid[..., None, :]
+    ranks = 1 + jnp.sum(higher, axis=-1)  # candidates with one label share the best of their ranks
+    weights = 1 / (ranks[..., :, None] + ranks[..., None, :])
+    ordered = (_differences(labels) > 0) & valid[..., :, None] & valid[..., None, :]
+    total = _sum_over_pairs(weights * links.logistic(_differences(scores)), labels, valid)
+    return total / jnp.maximum(jnp.sum(ordered, axis=(-2, -1)), 1)
+
+
+def first_lm(policy_responses_token_logps: Array, labels: Array, responses_mask: Array) -> Array:
+    """The language-modelling loss beside `first_ranknet`: mean over tokens of -log pi of the best response.
+
+    The best response is the one that goes on to spell the whole order ("B > A > C"), of which the identifier of the
+    best candidate is the first token.
+
+    Args:
+      policy_responses_token_logps: log-prob of each token of each response. Trained.
+      labels: relevance; the largest is the best, the first of the list among equals. Held fixed.
+      responses_mask: bool, True on the tokens of each response; a response without a token is not there.
+
+    Shapes: log-probs and mask `[..., K, T]`, labels `[..., K]`; result float32 `[...]`, in nats per token.
+
+    Raises:
+      AssertionError: shapes do not agree, log-probs or labels not floating, mask not bool.
+
+    Paper: Chen et al., 2024, arXiv 2411.05508.
+    """
+    logps, labels, valid = _first_tokens(policy_responses_token_logps, labels, responses_mask)
+    best = (valid & (_ranks(labels, valid) == 1))[..., None]
+    tokens = jnp.sum(responses_mask & best, axis=(-2, -1))
+    return -jnp.sum(jnp.where(best, logps, 0.0), axis=(-2, -1)) / jnp.maximum(tokens, 1)

@@ -282,3 +282,44 @@ def bt_with_ties_davidson(chosen_rewards: Array, rejected_rewards: Array, ties: 
     checks.number("nu", nu, 0.0, closed="left")
     tie = jnp.broadcast_to(jnp.log(jnp.asarray(nu, gaps.dtype)), gaps.shape)
     return jax.nn.logsumexp(jnp.stack([gaps / 2, -gaps / 2, tie]), axis=0) - jnp.where(ties, tie, gaps / 2)
+
+
+def genarm(
+    policy_chosen_logps: Array,
+    policy_rejected_logps: Array,
+    *,
+    beta: float = 0.05,
+    label_smoothing: float = 0.0,
+    gamma: float = 0.0,
+) -> Array:
+    """Autoregressive reward model: Bradley-Terry with the log-prob of the completion itself as its reward.
+
+        d    = beta (log pi_r(y_w | x) - log pi_r(y_l | x)) - gamma, log-probs summed over tokens
+        loss = -(1 - e) log s(d) - e log s(-d)
+
+    pi_r is a language model whose log-prob is the reward, so every next token has a reward, log pi_r(y_t | ..), that a
+    decoder can add to a base model's logits. `dpo` with a reference that finds both completions equally likely. The sum
+    and not the mean: rewards only fall with length, so mind the lengths of the pairs.
+
+    Args:
+      policy_chosen_logps, policy_rejected_logps: summed log-probs under the reward model. Trained.
+      beta: beta_r in (0, inf); 0.05 on HH, 0.1 on Tulu 2, 0.5 (helpful) and 0.01 (harmless) on BeaverTails.
+      label_smoothing: e in [0, 1/2).
+      gamma: a margin, in [0, inf); 0 in the paper.
+
+    Shapes: log-probs `[...]`, usually `[B]`; result float32 `[...]`, in nats.
+
+    Raises:
+      AssertionError: shapes differ or log-probs are not floating.
+      ValueError: a static hyperparameter out of range.
+
+    Paper: Xu et al., 2024, arXiv 2410.08193; the authors' code agrees, whose margin and smoothing are options.
+    """
+    checks.number("beta", beta, 0.0)
+    checks.number("label_smoothing", label_smoothing, 0.0, 0.5, closed="left")
+    checks.number("gamma", gamma, 0.0, closed="left")
+    chosen, rejected = checks.floats(
+        policy_chosen_logps=policy_chosen_logps, policy_rejected_logps=policy_rejected_logps
+    )
+    margin = beta * (chosen - rejected) - gamma
+    return (1 - label_smoothing) * links.logistic(margin) + label_smoothing * links.logistic(-margin)

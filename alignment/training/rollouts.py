@@ -41,12 +41,14 @@ class EngineWithMemory(NamedTuple):
     prompt_mask, rng)` a rollout; `update(memory, params)` the memory after an iteration, given the new parameters.
     `columns` are the columns that each rollout has besides, for kernels to name; `support` (`token_sets`) is none of
     them: with it the policy's statistics are those of its distribution restricted to what could be drawn.
+    `models` names the frozen models of the run that it looks into ("teacher").
     """
 
     init: Callable[[Any], Any]
     draw: Callable[..., Rollout]
     update: Callable[[Any, Any], Any]
     columns: tuple[str, ...] = ()
+    models: frozenset[str] = frozenset()
 
 
 def without_memory(engine: Engine) -> EngineWithMemory:

@@ -4,7 +4,8 @@
 
 Every method runs as its own config says: 128 completions an iteration (16 groups of 8, for SPO 128 prompts with one
 each), 60 iterations, the same learning rate and the same warm-up per seed. ReMax decodes 16 greedy completions more.
-Not measured yet.
+Rewards after it, means of three seeds from 0.424: SPO 0.807, NGRPO 0.781, RLOO 0.777, GRPO 0.776, Dr.GRPO 0.773,
+DisCO 0.770, PPO 0.762, ReMax 0.749 (docs/online_methods.md). About 25 minutes on one core.
 """
 
 import importlib

@@ -37,6 +37,7 @@ CASES = {
     "idealized_log_ratio": ((*PAIRS[:2], RNG.random(6)), [("beta", 0.0), ("floor", 0.5), ("floor", 0.0)]),
     "ipo_objective": (SAMPLES, [("beta", 0.0)]),
     "kl_regularised_optimum": (SAMPLES[1:], [("beta", 0.0)]),
+    "kl_reward_frontier": ((LOGPS[0], PAIRS[0, :5] + np.zeros((6, 1))), []),
     "linear_conjugate": ((PAIRS[0],), []),
     "logit_q_decomposition": ((RNG.normal(size=(2, 6, 5)), PAIRS[:2], TOKENS, MASK), [("beta", 0.0)]),
     "pair_label_probability": (LOGPS, []),

@@ -59,6 +59,18 @@ def test_candidates_are_scored_and_every_sample_is_accounted_for(candidates, pol
     assert (tmp_path / "again.jsonl").read_text() == path.read_text()
 
 
+def test_every_usable_sample_of_a_teacher_is_a_demonstration(candidates, policy, tmp_path):
+    path, counts = candidates
+    output = tmp_path / "seq_kd.jsonl"
+    got = make_data.run(["seq_kd", f"--policy={policy}", "--samples=8", f"--output={output}"])
+    assert got == counts  # the same draws as those of `candidates`
+    records, by_prompt = lines(output), {}
+    for record in records:
+        by_prompt.setdefault(record["prompt"], []).append(record["completion"])
+    sampled = {r["prompt"]: r["responses"] for r in lines(path)}
+    assert by_prompt == sampled and len(formats.read(str(output), "completion")) == len(records)
+
+
 def test_rejection_sampling_gives_pairs_that_train(candidates, tmp_path, monkeypatch):
     path, _ = candidates
     output = tmp_path / "rso.jsonl"

@@ -1,7 +1,7 @@
 """Rows of the contract suite for alignment.losses.listwise."""
 
 import numpy as np
-from contract import NEGATIVE_BETA, Row, hidden_responses, ranked_list
+from contract import NEGATIVE_BETA, B, K, Row, T, hidden_responses, ranked_list
 
 POLICY = ("policy_responses_logps",)
 # Scores 0.25, -0.5 and 0 for beta = 0.5, labelled first, third, second; the fourth response is not there.
@@ -25,7 +25,43 @@ def without_reference(rng):
     return {name: value for name, value in ranked_list(rng).items() if name != "reference_responses_logps"}
 
 
+def token_list(rng):
+    ranked = ranked_list(rng)
+    logps = {"policy_responses_token_logps": -1.5 + 0.7 * rng.normal(size=(B, K, T))}
+    return logps | {name: ranked[name] for name in ("labels", "responses_mask")}
+
+
+# First tokens -1, -2 and -1.5, labelled first, second and third; the fourth response is not there.
+FIRST = {
+    "policy_responses_token_logps": [[[-1.0, -2.0], [-2.0, np.nan], [-1.5, np.nan], [np.nan, np.nan]]],
+    "labels": [[3.0, 2.0, 1.0, 9.0]],
+    "responses_mask": [[[True, True], [True, False], [True, False], [False, False]]],
+}
+TIED = {
+    "policy_responses_token_logps": [[[-1.0], [-1.0], [-3.0]]],
+    "labels": [[2.0, 1.0, 1.0]],
+    "responses_mask": [[[True], [True], [False]]],
+}
+OF_FIRST = {
+    "inputs": token_list,
+    "trains": ("policy_responses_token_logps",),
+    "hidden": {
+        "policy_responses_token_logps": lambda inputs: ~inputs["responses_mask"],
+        "labels": hidden_responses,
+    },
+}
+
 ROWS = (
+    Row(
+        "first_ranknet",
+        # softplus(-1) / 3 + softplus(-0.5) / 4 + softplus(0.5) / 5 over three pairs; log 2 / 3
+        hand=(
+            (FIRST, {}, [(0.313262 / 3 + 0.474077 / 4 + 0.974077 / 5) / 3]),
+            (TIED, {}, [0.231049]),
+        ),
+        **OF_FIRST,
+    ),
+    Row("first_lm", hand=((FIRST, {}, [1.5]), (TIED, {}, [1.0])), **OF_FIRST),
     Row(
         "lipo_lambda",
         # scores 0.25 and -0.5, ranks 1 and 2: (1 / log 2 - 1 / log 3) * (2 - 1) * 0.386871; the third is not there

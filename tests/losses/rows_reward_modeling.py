@@ -1,6 +1,6 @@
 """Rows of the contract suite for alignment.losses.reward_modeling."""
 
-from contract import REWARDS_OUT_OF_RANGE, B, Row
+from contract import POLICY, REWARDS_OUT_OF_RANGE, SMOOTHING, ZERO_BETA, B, Row
 
 REWARDS = ("chosen_rewards", "rejected_rewards")
 
@@ -105,5 +105,26 @@ ROWS = (
         hand=((TIED, {"nu": 0.5}, [0.513509, 1.706656]),),
         hyper={"nu": 0.3},
         out_of_range=(("nu", -0.1, "[0, inf)"),),
+    ),
+    Row(
+        "genarm",
+        lambda rng: {name: -10 + 4 * rng.normal(size=B) for name in POLICY},
+        POLICY,
+        # d = 0.5: softplus(-0.5) = 0.474077, a tenth of softplus(0.5) = 0.974077; d = 0.25
+        hand=(
+            ({"policy_chosen_logps": [-1.0], "policy_rejected_logps": [-2.0]}, {"beta": 0.5}, [0.474077]),
+            (
+                {"policy_chosen_logps": [-1.0], "policy_rejected_logps": [-2.0]},
+                {"beta": 0.5, "label_smoothing": 0.1},
+                [0.9 * 0.474077 + 0.1 * 0.974077],
+            ),
+            (
+                {"policy_chosen_logps": [-1.0], "policy_rejected_logps": [-2.0]},
+                {"beta": 0.5, "gamma": 0.25},
+                [0.575939],
+            ),
+        ),
+        hyper={"beta": 0.3, "label_smoothing": 0.1, "gamma": 0.2},
+        out_of_range=(ZERO_BETA, *SMOOTHING, GAMMA),
     ),
 )

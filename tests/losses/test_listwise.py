@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from alignment import losses
 from alignment.losses import (
     cpl,
     cpl_list,
@@ -396,3 +397,40 @@ def test_cpl_list_is_the_mean_of_cpl_over_the_ordered_pairs():
             if labels[b, i] > labels[b, j]
         ]
         np.testing.assert_allclose(got[b], np.mean(pairs) if pairs else 0.0, rtol=1e-5)
+
+
+# --- FIRST ------------------------------------------------------------------------------------------------------------
+
+
+def first_lists(scores, length=1):
+    """Lists whose first tokens have these log-probs, best candidate first."""
+    scores = jnp.asarray(scores, jnp.float32)
+    logps = jnp.concatenate([scores[..., None], jnp.full((*scores.shape, length - 1), -1.0)], axis=-1)
+    labels = jnp.broadcast_to(jnp.arange(scores.shape[-1], 0, -1.0), scores.shape)
+    return logps, labels, jnp.ones(logps.shape, bool)
+
+
+def test_first_is_blind_to_a_constant_and_nothing_for_a_perfect_order_with_large_gaps():
+    scores = np.random.default_rng(0).normal(size=(3, 5))
+    value = losses.first_ranknet(*first_lists(scores))
+    np.testing.assert_allclose(losses.first_ranknet(*first_lists(scores + 4.0)), value, rtol=1e-5)
+    assert losses.first_ranknet(*first_lists([[0.0, -50.0, -100.0]]))[0] < 1e-6
+    assert losses.first_ranknet(*first_lists([[-100.0, -50.0, 0.0]]))[0] > 10
+
+
+def test_first_is_the_mean_over_all_pairs_weighed_by_their_ranks():
+    scores = np.random.default_rng(1).normal(size=5)
+    pairs = [(i, j) for i in range(5) for j in range(i + 1, 5)]
+    assert len(pairs) == 5 * 4 // 2
+    expected = np.mean([np.logaddexp(0, scores[j] - scores[i]) / (i + j + 2) for i, j in pairs])
+    got = losses.first_ranknet(*first_lists([scores], length=3))  # what follows the first token is not looked at
+    np.testing.assert_allclose(got, [expected], rtol=1e-5)
+    swapped = [x[:, np.array([3, 1, 4, 0, 2])] for x in first_lists([scores])]  # the order of the list says nothing
+    np.testing.assert_allclose(losses.first_ranknet(*swapped), [expected], rtol=1e-5)
+
+
+def test_the_language_modelling_part_is_the_likelihood_of_the_best_response():
+    logps, labels, mask = first_lists([[-0.5, -1.0]], length=3)
+    np.testing.assert_allclose(losses.first_lm(logps, labels, mask), [2.5 / 3], rtol=1e-6)
+    gradient = jax.grad(lambda x: losses.first_lm(x, labels, mask).sum())(logps)
+    np.testing.assert_allclose(gradient, [[[-1 / 3] * 3, [0.0] * 3]], rtol=1e-6)

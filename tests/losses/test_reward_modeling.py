@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from alignment import losses
 from alignment.losses import (
     barrier_reward_loss,
     bt_reward_loss,
@@ -199,3 +200,16 @@ def test_a_narrow_tie_keeps_its_digits():
     np.testing.assert_allclose(
         bt_with_ties(zero, zero, jnp.ones(1, bool), eta=1e-5), -np.log(np.tanh(0.5e-5)), rtol=1e-5
     )
+
+
+# --- an autoregressive reward model -----------------------------------------------------------------------------------
+
+
+def test_genarm_is_dpo_with_a_reference_that_finds_both_equally_likely():
+    chosen, rejected = jnp.asarray([-3.0, -9.0, -2.0]), jnp.asarray([-4.0, -5.0, -2.0])
+    indifferent = jnp.full(3, -7.0)
+    got = losses.genarm(chosen, rejected, beta=0.3)
+    np.testing.assert_allclose(got, losses.dpo(chosen, rejected, indifferent, indifferent, beta=0.3), rtol=1e-6)
+    np.testing.assert_allclose(got[2], np.log(2), rtol=1e-6)
+    smoothed = losses.genarm(chosen, rejected, beta=0.3, label_smoothing=0.1)
+    np.testing.assert_allclose(smoothed, 0.9 * got + 0.1 * losses.genarm(rejected, chosen, beta=0.3), rtol=1e-6)

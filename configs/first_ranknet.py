@@ -1,0 +1,25 @@
+"""FIRST (Chen et al., 2024, arXiv 2411.05508): lists are reranked by the first token alone.
+
+python -m experiments.make_data first_ranknet --output=runs/first.jsonl --eval=runs/first_eval.jsonl
+
+python -m experiments.finetune --config=configs/first_ranknet.py --workdir=runs/first_ranknet \
+    --config.data.source=runs/first.jsonl --config.data.eval_source=runs/first_eval.jsonl
+
+The prompts list four candidates with a letter each; the answer spells their order, of which the first letter is read.
+Without these files it ranks the corpus' lists by their first byte, which says nothing.
+
+Not measured yet.
+"""
+
+from configs import common
+
+
+def get_config():
+    config = common.base()
+    config.objective = {"first_ranknet": {"weight": 10.0}, "first_lm": {"weight": 1.0}}
+    config.metrics = {"first_token_ndcg": {}}
+    config.data.kind = "lists"
+    config.data.prompt_length = 48
+    config.gold.samples = 0
+    config.training.steps = 1000
+    return config
