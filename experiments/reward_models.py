@@ -172,10 +172,10 @@ def _batches(key: str, examples: list, config: ConfigDict, model_config, tokeniz
 # --- as the reward of a run ------------------------------------------------------------------------------------------
 
 
-def bind(settings: ConfigDict, device_mesh) -> list[tuple[str, float, Scorer]]:
-    """(name, weight, `score(prompts, completions) -> [N]`) of every entry of config.rewards with a `checkpoint`."""
+def bind(settings: ConfigDict, device_mesh, section: str = "rewards") -> list[tuple[str, float, Scorer]]:
+    """(name, weight, `score(prompts, completions) -> [N]`) of every entry of a section with a `checkpoint`."""
     return [
-        (name, float(entry.get("weight", 1.0)), load_reward(f"config.rewards.{name}", dict(entry), device_mesh))
+        (name, float(entry.get("weight", 1.0)), load_reward(f"config.{section}.{name}", dict(entry), device_mesh))
         for name, entry in settings.items()
         if entry and "checkpoint" in entry
     ]

@@ -1,4 +1,4 @@
-"""Every file of configs/ with a `get_config` trains: three steps of a tiny model, in all of its stages."""
+"""Every file of configs/ with a `get_config` trains: three steps of a tiny model, in all of its stages; or decodes."""
 
 import hashlib
 import importlib
@@ -16,8 +16,9 @@ from configs import common, evolution, online
 from configs import diffusion as diffusion_config
 from configs import evaluate as evaluate_config
 from configs import flow as flow_config
+from configs import generate as generate_config
 from configs import overoptimization as overoptimization_config
-from experiments import diffusion, evolve, finetune, flow, reinforce
+from experiments import diffusion, evolve, finetune, flow, generate, reinforce
 
 CONFIGS = sorted(
     p.stem for p in (tiny_runs.ROOT / "configs").glob("*.py") if "def get_config(" in p.read_text(encoding="utf-8")
@@ -34,6 +35,7 @@ SCRIPTS = {
     "reinforce": (online.base, online.FREE, online.check_numbers),
     "diffusion": (diffusion_config.base, diffusion_config.FREE, diffusion_config.check_numbers),
     "flow": (flow_config.base, flow_config.FREE, flow_config.check_numbers),
+    "generate": (generate_config.base, generate_config.FREE, generate_config.check_numbers),
     "evolve": (evolution.base, evolution.FREE, evolution.check_numbers),
     # Runs in tests/experiments/test_evaluate.py: it trains nothing.
     "evaluate": (evaluate_config.base, evaluate_config.FREE, evaluate_config.check_numbers),
@@ -121,6 +123,23 @@ def test_toy_runs(name, tmp_path):
     assert [r["step"] for r in rows if r["split"] == "train"] == [1, 2, 3]
     assert all(v is not None and math.isfinite(v) for r in rows for k, v in r.items() if k != "split"), rows
     assert (tmp_path / "result.json").is_file() and result["steps"] == 3
+
+
+@pytest.fixture(scope="module")
+def finished_runs(tmp_path_factory):
+    return tiny_runs.finished_runs(tmp_path_factory.mktemp("runs"))
+
+
+@configs_of("generate")
+def test_generate_runs(name, finished_runs, tmp_path, monkeypatch):
+    tiny_runs.one_device(monkeypatch)
+    config = tiny_runs.shrink_generate(importlib.import_module(f"configs.{name}").get_config(), finished_runs)
+    result = generate.run(config, tmp_path)
+    assert set(result["decoders"]) == set(config.decoders) and len(config.decoders) > 1
+    lines = [json.loads(line) for line in (tmp_path / "outputs.jsonl").read_text().splitlines()]
+    assert len(lines) == 2 * len(config.decoders)
+    assert all(math.isfinite(x["reward"]) and x["tokens"] >= 1 and x["output"] is not None for x in lines)
+    assert (tmp_path / "table.md").is_file()
 
 
 @configs_of("finetune")

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 IDS = ROOT / "tests" / "catalogue_ids.txt"
 CATALOGUE = ROOT.parent / "shared" / "catalogue"
 NOT_OF_A_METHOD = {"configs/__init__.py", "configs/common.py", "configs/online.py"}
-NOT_OF_A_METHOD |= {"configs/diffusion.py", "configs/evolution.py", "configs/flow.py"}
+NOT_OF_A_METHOD |= {"configs/diffusion.py", "configs/evolution.py", "configs/flow.py", "configs/generate.py"}
 HEADER = ["id", "paper", "kernels", "config", "tests", "notebook"]
 
 

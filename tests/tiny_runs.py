@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from alignment.training import mesh
 from configs import common
@@ -100,6 +101,37 @@ def shrink_toy(config, steps=3):
             config[section].update({k: v for k, v in values.items() if k in config[section]})
     config.training.steps = config.training.eval_every = config.training.checkpoint_every = steps
     config.training.log_every = 1
+    return config
+
+
+def finished_runs(directory):
+    """WORKDIRs of finished runs for `experiments.generate`: a policy, another of the same kind, and a reward model."""
+    from experiments import finetune as script  # the name of this module's own function is the same
+
+    with pytest.MonkeyPatch.context() as patch:
+        one_device(patch)
+        for name, objective, heads in (
+            ("policy", {"sft": {}}, 0), ("tuned", {"dpo": {}}, 0), ("reward", {"bt_reward_loss": {}}, 1)
+        ):  # fmt: skip
+            config = dpo(1, objective, {})
+            config.data.kind = "completion" if name == "policy" else "pairs"
+            config.model.reward_heads = heads
+            script.run(config, directory / name)
+    return {name: directory / name for name in ("policy", "tuned", "reward")}
+
+
+def shrink_generate(config, runs):
+    """A config of `experiments.generate` with few and short outputs, decoding from `finished_runs`."""
+    config.data.prompts, config.data.completion_length, config.timing = 2, 4, False
+    of = {"runs/dpo": "tuned", "runs/bt_reward_loss": "reward"}
+    config.models = {name: str(runs[of.get(run, "policy")]) for name, run in config.models.items()}
+    for section in (config.rewards, config.scores):
+        for entry in section.values():
+            if "checkpoint" in entry:
+                entry.checkpoint = str(runs["reward"])
+    for decoder in config.decoders.values():
+        small = {"n": 2, "block": 2, "simulations": 2, "width": 2, "lookahead": 1, "rounds": 1, "candidates": 3}
+        decoder.update({k: v for k, v in small.items() if k in decoder and (decoder[k] or k != "lookahead")})
     return config
 
 

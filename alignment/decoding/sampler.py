@@ -5,21 +5,23 @@ the same temperature and truncation to a full forward pass gets the same numbers
 """
 
 import functools
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from alignment import token_sets
-from alignment.models.decoder import Model, Params, grow_cache, init_cache
+from alignment.models import heads
+from alignment.models.decoder import Cache, Model, Params, grow_cache, init_cache
 from alignment.segments import BRANCHES
 
 Array = jax.Array
 
 # Vocabulary entries per block in `categorical`.
 _BLOCK = 128
+_JUDGE = "scorer"  # what a scorer's cache is called among those of the models
 
 
 class Samples(NamedTuple):
@@ -32,6 +34,47 @@ class Samples(NamedTuple):
     support: Array | None = (
         None  # u32 [B, T, ceil(V / 32)], the tokens that could be drawn (`token_sets`); if asked for
     )
+
+
+class Drawing(NamedTuple):
+    """How completions are drawn; keyword arguments of `sample`, and of `guided.sample`.
+
+    max_new_tokens: columns of the result.
+    eos_id: end token, or several. It may equal pad_id: the mask, not the token, says what counts.
+    group_size: completions of each prompt; they share its prefill and stand side by side in the result.
+    temperature: divides the logits; 0 takes the likeliest token and reports its log-probability at temperature 1
+      (that of the point mass would always be 0), top_k and top_p then change nothing.
+    top_k, top_p, min_p: see `truncate`; all after the temperature.
+    with_entropies: also returns the entropy of every distribution drawn from.
+    with_support: also returns which tokens could be drawn at each place, as bits: a scorer that is given them has the
+      log-probs of the truncated distribution, whatever truncated it.
+    """
+
+    max_new_tokens: int
+    eos_id: int | tuple[int, ...]
+    pad_id: int
+    group_size: int = 1
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    with_entropies: bool = False
+    with_support: bool = False
+
+
+class Scorer(NamedTuple):
+    """A model with a reward head that says, before each token is drawn, where each of the likeliest would lead.
+
+    It reads the token drawn last and all candidates in one pass: these stand side by side, each seeing what was drawn
+    before it and none of the others (branches of a tree, `alignment.segments`).
+    """
+
+    model: Model
+    params: Params
+    count: int  # candidates, the likeliest by the logits of the language model(s)
+    tilt: Callable[..., Array]  # (logits [B, V], candidates [B, k], scores [B, k, heads], **settings) -> logits [B, V];
+    # keep one function: a new one compiles anew
+    settings: Mapping[str, Any]  # of `tilt`; may change from call to call without compiling anew
 
 
 def _upper(order: Array, weights: Array, target: Array | float) -> Array:
@@ -122,18 +165,19 @@ def only(logits: Mapping[str, Array]) -> Array:
 @functools.partial(
     jax.jit,
     static_argnames=(
-        "models", "combine", "max_new_tokens", "group_size", "top_k", "eos_ids", "pad_id", "with_entropies",
+        "models", "combine", "judge", "max_new_tokens", "group_size", "top_k", "eos_ids", "pad_id", "with_entropies",
         "with_support",
     ),
 )  # fmt: skip
 def generate(
-    models, combine, params, settings, prompts, prompt_mask, given, rng, temperature, top_p, min_p,
+    models, combine, judge, params, settings, judging, prompts, prompt_mask, given, rng, temperature, top_p, min_p,
     *, max_new_tokens, group_size, top_k, eos_ids, pad_id, with_entropies, with_support,
 ):  # fmt: skip
     """The loop of `sample` and of `guided.sample`, which check what they pass on.
 
     `models` is a tuple of (name, Model), `params` a dict; each model has a cache of its own and makes one forward pass
-    per token. `given` is None or (tokens [B, T], lengths [B]): what the rows begin with in place of drawing it.
+    per token. `given` is None or (tokens [B, T], lengths [B]): what the rows begin with in place of drawing it. `judge`
+    is None or the (model, count, tilt) of a `Scorer`, `judging` its parameters and settings.
     """
     width = prompts.shape[1]
     lengths = jnp.sum(prompt_mask, axis=-1, dtype=jnp.int32)
@@ -142,19 +186,41 @@ def generate(
     is_end = lambda token: functools.reduce(jnp.logical_or, [token == end for end in eos_ids])  # noqa: E731
     spread_group = lambda a: jnp.repeat(a, group_size, axis=0) if a.ndim else a  # noqa: E731
 
+    def prefill(model, params, room):
+        """The hidden state of the prompts' last tokens, and a cache with room for more, both for the whole group."""
+        empty = init_cache(model.config, len(prompts), width)
+        h, cache = model.hidden(params, prompts, positions, segments, empty)
+        return jax.tree.map(spread_group, (h[:, -1], grow_cache(cache, room)))
+
     # The prefill attends within the prompt only; the last token drawn is never fed back, hence one column less.
     last, caches = {}, {}
     for name, model in models:
-        empty = init_cache(model.config, len(prompts), width)
-        h, cache = model.hidden(params[name], prompts, positions, segments, empty)
-        cache = grow_cache(cache, max_new_tokens - 1)
-        last[name], caches[name] = jax.tree.map(spread_group, (h[:, -1], cache))
+        last[name], caches[name] = prefill(model, params[name], max_new_tokens - 1)
+    if judge:
+        judge_model, count, tilt = judge
+        _, caches[_JUDGE] = prefill(judge_model, judging[0], max_new_tokens - 1 + count)
     lengths = spread_group(lengths)
     batch = len(lengths)
 
-    def choose(step, hidden):
-        """The columns of one step: token, log-prob, entropy, and the set it was drawn from."""
+    def judged(step, token, logits, cache) -> tuple[Array, Cache]:
+        """The logits after a look at where the candidates lead, and the judge's cache with `token` in it."""
+        candidates = jax.lax.top_k(logits, count)[1].astype(jnp.int32)
+        fed = 0 if token is None else 1
+        columns = candidates if token is None else jnp.concatenate([token[:, None], candidates], axis=1)
+        places = lengths[:, None] + step - fed + jnp.minimum(jnp.arange(fed + count), fed)
+        branches = BRANCHES + jnp.maximum(jnp.arange(fed + count) - fed + 1, 0)
+        branches = jnp.broadcast_to(branches.astype(jnp.int32), columns.shape)
+        h, grown = judge_model.hidden(judging[0], columns, places, branches, cache)
+        scores = heads.token_scores(judging[0], h[:, fed:])
+        # The candidates' columns are written over in the next step, and until then nothing on the stem sees them.
+        return tilt(logits, candidates, scores, **judging[1]), grown._replace(length=cache.length + fed)
+
+    def choose(step, hidden, token, caches):
+        """The columns of one step (token, log-prob, entropy, and the set it was drawn from), and the caches."""
         logits = combine({name: model.unembed(params[name], hidden[name]) for name, model in models}, **settings)
+        if judge:
+            logits, grown = judged(step, token, logits, caches[_JUDGE])
+            caches = caches | {_JUDGE: grown}
         key = jax.random.fold_in(rng, step)
         token, logp, logits = _choose(key, logits, temperature, top_k, top_p, min_p)
         if given is not None:
@@ -167,9 +233,9 @@ def generate(
             columns.append(entropy(logits))
         if with_support:
             columns.append(token_sets.pack(logits > -jnp.inf))
-        return columns
+        return columns, caches
 
-    first = choose(0, last)
+    first, caches = choose(0, last, None, caches)
     done = is_end(first[0])
 
     def buffer(column, fill):
@@ -190,7 +256,7 @@ def generate(
         for name, model in models:
             h, grown[name] = model.hidden(params[name], token[:, None], places, branch, caches[name])
             hidden[name] = h[:, 0]
-        columns = choose(step, hidden)
+        columns, grown = choose(step, hidden, token, caches | grown)
         token = columns[0] = jnp.where(done, pad_id, columns[0])
         for i in range(1, len(columns)):
             ended = done.reshape(-1, *(1,) * (columns[i].ndim - 1))
@@ -208,11 +274,10 @@ def generate(
     return Samples(tokens, mask, logps, entropies, asked.pop() if with_support else None)
 
 
-def check(
-    model_config, prompts, prompt_mask, max_new_tokens, group_size, temperature, top_k, top_p, min_p, eos_ids, pad_id
-):
+def check(model_config: Any, prompts: Array, prompt_mask: Array, drawing: Drawing) -> None:
     """ValueError for what `sample` says that it refuses."""
     vocabulary = model_config.vocab_size
+    max_new_tokens, eos_ids = drawing.max_new_tokens, end_tokens(drawing)
     if not model_config.causal:
         raise ValueError("token by token samples only a causal model; a bidirectional one is for decoding.unmasking")
     if prompts.ndim != 2 or prompts.shape != prompt_mask.shape:
@@ -221,23 +286,23 @@ def check(
         )
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be >= 1, got {max_new_tokens}")
-    if group_size < 1:
-        raise ValueError(f"group_size must be >= 1, got {group_size}")
+    if drawing.group_size < 1:
+        raise ValueError(f"group_size must be >= 1, got {drawing.group_size}")
     if prompts.shape[1] + max_new_tokens > model_config.max_position_embeddings:
         raise ValueError(
             f"prompts of {prompts.shape[1]} columns and max_new_tokens={max_new_tokens} exceed the model's context of "
             f"{model_config.max_position_embeddings} (max_position_embeddings)"
         )
-    if not temperature >= 0:
-        raise ValueError(f"temperature must be >= 0, got {temperature}")
-    if top_k is not None and not 1 <= top_k <= vocabulary:
-        raise ValueError(f"top_k must be between 1 and the vocabulary's {vocabulary}, got {top_k}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be in (0, 1], got {top_p}")
-    if min_p is not None and not 0 <= min_p <= 1:
-        raise ValueError(f"min_p must be in [0, 1], got {min_p}")
-    if not eos_ids or not all(0 <= token < vocabulary for token in (*eos_ids, pad_id)):
-        raise ValueError(f"eos_id {eos_ids} and pad_id {pad_id} must be tokens below {vocabulary}")
+    if not drawing.temperature >= 0:
+        raise ValueError(f"temperature must be >= 0, got {drawing.temperature}")
+    if drawing.top_k is not None and not 1 <= drawing.top_k <= vocabulary:
+        raise ValueError(f"top_k must be between 1 and the vocabulary's {vocabulary}, got {drawing.top_k}")
+    if drawing.top_p is not None and not 0 < drawing.top_p <= 1:
+        raise ValueError(f"top_p must be in (0, 1], got {drawing.top_p}")
+    if drawing.min_p is not None and not 0 <= drawing.min_p <= 1:
+        raise ValueError(f"min_p must be in [0, 1], got {drawing.min_p}")
+    if not eos_ids or not all(0 <= token < vocabulary for token in (*eos_ids, drawing.pad_id)):
+        raise ValueError(f"eos_id {eos_ids} and pad_id {drawing.pad_id} must be tokens below {vocabulary}")
     if isinstance(prompt_mask, jax.core.Tracer) or not getattr(prompt_mask, "is_fully_addressable", True):
         return
     mask = np.asarray(prompt_mask)
@@ -248,23 +313,13 @@ def check(
         )
 
 
+def end_tokens(drawing: Drawing) -> tuple[int, ...]:
+    end = drawing.eos_id
+    return (int(end),) if np.ndim(end) == 0 else tuple(int(token) for token in end)
+
+
 def sample(
-    model: Model,
-    params: Params,
-    prompts: Array,
-    prompt_mask: Array,
-    rng: Array,
-    *,
-    max_new_tokens: int,
-    group_size: int = 1,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    eos_id: int | tuple[int, ...],
-    pad_id: int,
-    with_entropies: bool = False,
-    with_support: bool = False,
+    model: Model, params: Params, prompts: Array, prompt_mask: Array, rng: Array, **drawing: Any
 ) -> Samples:
     """Draws `group_size` completions per prompt; compiled once per shape, group, top_k, end tokens and length.
 
@@ -273,47 +328,44 @@ def sample(
       prompts: i32 [B, P], left-padded.
       prompt_mask: bool [B, P], True on real tokens; a row's padding may hold any token.
       rng: key; step t draws from fold_in(rng, t).
-      group_size: completions of each prompt; they share its prefill and stand side by side in the result.
-      temperature: divides the logits; 0 takes the likeliest token and reports its log-probability at temperature 1
-        (that of the point mass would always be 0), top_k and top_p then change nothing.
-      top_k, top_p, min_p: see `truncate`; all after the temperature.
-      eos_id: end token, or several. It may equal pad_id: the mask, not the token, says what counts.
-      with_entropies: also returns the entropy of every distribution drawn from.
-      with_support: also returns which tokens could be drawn at each place, as bits: a scorer that is given them has the
-        log-probs of the truncated distribution, whatever truncated it.
+      drawing: the fields of `Drawing`; max_new_tokens, eos_id and pad_id have no default.
 
     Returns:
       Samples of B * group_size rows and T = max_new_tokens columns; row i * group_size + j is the j-th of prompt i.
 
     Raises:
       ValueError: a setting out of its range, a prompt that is empty or not left-padded, or P + T beyond the context.
+      TypeError: no field of `Drawing`, or one missing.
     """
-    return run(
-        (("model", model),), only, {"model": params}, {}, prompts, prompt_mask, None, rng,
-        max_new_tokens=max_new_tokens, group_size=group_size, temperature=temperature, top_k=top_k, top_p=top_p,
-        min_p=min_p, eos_id=eos_id, pad_id=pad_id, with_entropies=with_entropies, with_support=with_support,
-    )  # fmt: skip
+    return run((("model", model),), only, {"model": params}, {}, prompts, prompt_mask, rng, Drawing(**drawing))
 
 
 def run(
-    models, combine, params, settings, prompts, prompt_mask, given, rng,
-    *, max_new_tokens, group_size, temperature, top_k, top_p, min_p, eos_id, pad_id, with_entropies, with_support,
-) -> Samples:  # fmt: skip
+    models: tuple[tuple[str, Model], ...],
+    combine: Callable[..., Array],
+    params: Mapping[str, Params],
+    settings: Mapping[str, Any],
+    prompts: Array,
+    prompt_mask: Array,
+    rng: Array,
+    drawing: Drawing,
+    given: tuple[Array, Array] | None = None,
+    scorer: Scorer | None = None,
+) -> Samples:
     """`generate` after all checks, with the settings in the form that compiles least often."""
-    eos_ids = (int(eos_id),) if np.ndim(eos_id) == 0 else tuple(int(token) for token in eos_id)
     prompt_mask = prompt_mask if isinstance(prompt_mask, jax.Array) else np.asarray(prompt_mask)
     prompts, prompt_mask = prompts.astype(np.int32), prompt_mask.astype(bool)
-    for _, model in models:
-        check(
-            model.config, prompts, prompt_mask, max_new_tokens, group_size, temperature, top_k, top_p, min_p, eos_ids,
-            pad_id,
-        )  # fmt: skip
-    greedy = temperature == 0
+    judges = [("scorer", scorer.model)] if scorer else []
+    for _, model in (*models, *judges):
+        check(model.config, prompts, prompt_mask, drawing)
+    greedy, top_p = drawing.temperature == 0, drawing.top_p
     return generate(
-        models, combine, params, settings, prompts, prompt_mask, given, rng,
-        None if greedy else jnp.float32(temperature),
+        models, combine, scorer and (scorer.model, int(scorer.count), scorer.tilt), params, settings,
+        scorer and (scorer.params, dict(scorer.settings)), prompts, prompt_mask, given, rng,
+        None if greedy else jnp.float32(drawing.temperature),
         None if greedy or top_p is None or top_p == 1 else jnp.float32(top_p),
-        None if greedy or not min_p else jnp.float32(min_p),
-        max_new_tokens=max_new_tokens, group_size=int(group_size), top_k=None if greedy else top_k, eos_ids=eos_ids,
-        pad_id=int(pad_id), with_entropies=with_entropies, with_support=with_support,
+        None if greedy or not drawing.min_p else jnp.float32(drawing.min_p),
+        max_new_tokens=drawing.max_new_tokens, group_size=int(drawing.group_size),
+        top_k=None if greedy else drawing.top_k, eos_ids=end_tokens(drawing), pad_id=int(drawing.pad_id),
+        with_entropies=drawing.with_entropies, with_support=drawing.with_support,
     )  # fmt: skip

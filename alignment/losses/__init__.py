@@ -87,6 +87,7 @@ from alignment.losses.preference import (
     ipo,
     ipo_length_normalized,
 )
+from alignment.losses.prefix_values import cd_fudge
 from alignment.losses.process_rewards import (
     prm_last_step_loss,
     prm_step_loss,
@@ -202,6 +203,7 @@ __all__ = [
     "bt_with_ties",
     "bt_with_ties_davidson",
     "cal_dpo",
+    "cd_fudge",
     "cdpo",
     "cgpo_codpo",
     "cgpo_crraft",

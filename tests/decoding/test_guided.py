@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from alignment import token_sets
-from alignment.decoding import guided, sampler
-from alignment.models import decoder
+from alignment.decoding import combinations, guided, sampler
+from alignment.models import decoder, heads
 
 V, END, PAD, STEPS = 5, 4, 0, 3
 SIZES = {"vocab_size": V, "intermediate_size": 16, "num_layers": 1, "num_heads": 2, "max_position_embeddings": 16}
@@ -186,3 +186,77 @@ def test_sets_of_tokens_survive_packing(vocabulary):
 def test_what_cannot_decode_together_is_refused(params, changes, message):
     with pytest.raises(ValueError, match=message):
         draw(params, **changes)
+
+
+# --- a scorer of candidates
+
+JUDGE = decoder.build(decoder.DecoderConfig(hidden_size=8, reward_heads=1, **SIZES))
+
+
+@pytest.fixture(scope="module")
+def judge_params():
+    return jax.tree.map(lambda a: 8 * a if a.ndim > 1 else a, JUDGE.init(jax.random.key(7)))
+
+
+def tilt(logits, candidates, scores, *, weight):
+    return combinations.args(logits, candidates, scores[..., 0], weight=weight)
+
+
+def judged(params, judge_params, count=V, weight=2.0, **settings):
+    """Samples of the strong model with the judge's say; the log-probs are those of the tilted distribution."""
+    scorer = sampler.Scorer(JUDGE, judge_params, count, tilt, {"weight": weight})
+    strong = {"strong": params["strong"]}
+    return draw(strong, sampler.only, models={"strong": MODELS["strong"]}, scorer=scorer, **settings)
+
+
+@pytest.mark.parametrize("count", [V, 2])
+def test_candidates_are_scored_as_by_a_pass_of_each_prefix_of_its_own(params, judge_params, count):
+    drawn = judged(params, judge_params, count, group_size=4)
+    tokens, mask = np.asarray(drawn.tokens), np.asarray(drawn.mask)
+    assert mask[:, -1].any()  # the last step is seen, too
+    # One row for each (completion, step, candidate), padded on the right: what stands before the step, then it.
+    width, shape = PROMPTS.shape[1], (len(tokens), STEPS, V)
+    whole = np.concatenate([np.repeat(PROMPTS, 4, axis=0), tokens, np.zeros((len(tokens), 1), np.int32)], axis=1)
+    rows = np.broadcast_to(whole[:, None, None], (*shape, width + STEPS + 1)).copy()
+    seen = np.broadcast_to(np.concatenate([np.repeat(MASK, 4, axis=0), np.ones((len(tokens), STEPS + 1), bool)], axis=1)
+                           [:, None, None], rows.shape).copy()  # fmt: skip
+    for step in range(STEPS):
+        rows[:, step, :, width + step] = np.arange(V)
+        seen[:, step, :, width + step + 1 :] = False
+    flat, flat_seen = rows.reshape(-1, rows.shape[-1]), seen.reshape(-1, rows.shape[-1])
+    logits = full_logits(params, whole, np.concatenate([seen[:, -1, 0, :-1], mask[:, -1:]], axis=1))["strong"]
+    places = np.maximum(np.cumsum(flat_seen, axis=1) - 1, 0)
+    h, _ = jax.jit(JUDGE.hidden)(judge_params, flat, places, np.where(flat_seen, 1024, 0))
+    scores = np.asarray(heads.token_scores(judge_params, h))[..., 0].reshape(rows.shape)
+    for step in range(STEPS):
+        z = logits[:, width + step - 1]
+        tilted = combinations.controlled(z, scores[:, step, :, width + step], strength=2.0)
+        inside = np.zeros(z.shape, bool)
+        np.put_along_axis(inside, np.asarray(combinations.candidates(z, count)), True, axis=-1)
+        logps = np.asarray(jax.nn.log_softmax(jnp.where(inside, tilted, -jnp.inf)))
+        expected = np.take_along_axis(logps, tokens[:, step, None], axis=-1)[:, 0]
+        np.testing.assert_allclose(drawn.logps[:, step], np.where(mask[:, step], expected, 0.0), atol=2e-4)
+
+
+def test_a_judge_without_weight_is_the_plain_sampler_within_its_candidates(params, judge_params):
+    drawn = judged(params, judge_params, 2, weight=0.0, seed=3, group_size=3)
+    plain = sampler.sample(
+        MODELS["strong"], params["strong"], PROMPTS, MASK, jax.random.key(3), max_new_tokens=STEPS, eos_id=END,
+        pad_id=PAD, group_size=3, top_k=2,
+    )  # fmt: skip
+    np.testing.assert_array_equal(drawn.tokens, plain.tokens)
+    np.testing.assert_allclose(drawn.logps, plain.logps, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "message"),
+    [
+        ((JUDGE, {}, 2), "no reward_head"),
+        ((JUDGE, {"reward_head": 0}, 0), "count must be between 1 and 5, got 0"),
+        ((JUDGE, {"reward_head": 0}, 6), "count must be between 1 and 5, got 6"),
+        ((OF_SIX, {"reward_head": 0}, 2), "one vocabulary"),
+    ],
+)
+def test_a_scorer_that_cannot_judge_is_refused(params, scorer, message):
+    with pytest.raises(ValueError, match=message):
+        draw(params, scorer=sampler.Scorer(*scorer, tilt, {}))
