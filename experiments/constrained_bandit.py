@@ -11,7 +11,6 @@ arXiv 2310.04373.
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -92,27 +91,30 @@ def run(workdir: Path, seeds: int = 5) -> dict[str, list[dict[str, Any]]]:
 
 def search(key, block, rewards, utilities, first: np.ndarray) -> dict[str, Any]:
     """Nelder-Mead over the thresholds of one run that goes on: each look trains until they are met, or gives up."""
-    state = {"logits": jnp.zeros((_STATES, _ARMS)), "last": jnp.zeros((2, 2)), "blocks": 0}
-    one = functools.partial(jax.tree.map, lambda x: x[None])
+    logits, multipliers, blocks = jnp.zeros((_STATES, _ARMS)), jnp.zeros((2, 2)), 0
+    looks: list[tuple[float, list[float]]] = []  # utility and mean rewards where a look ended
+
+    def one(*arrays):
+        return [x[None] for x in arrays]
 
     def evaluate(thresholds: np.ndarray) -> float:
+        nonlocal logits, multipliers, blocks
         for _ in range(_BLOCKS):
-            history = block(
-                *one((jax.random.fold_in(key, state["blocks"]), state["logits"], state["last"], rewards, utilities)),
-                jnp.asarray(thresholds, jnp.float32)[None],
-            )
-            state["logits"], state["last"] = history.logits[0], history.last[0]
-            state["blocks"] += 1
-            returns = np.asarray(history.returns[0, -1])
-            if proxy_points.reached(returns.tolist(), thresholds.tolist()):
+            state = jax.random.fold_in(key, blocks), logits, multipliers, rewards, utilities
+            history = block(*one(*state, jnp.asarray(thresholds, jnp.float32)))
+            logits, multipliers, blocks = history.logits[0], history.last[0], blocks + 1
+            returns = history.returns[0, -1].tolist()
+            if proxy_points.reached(returns, thresholds.tolist()):
                 break
-        return float(history.utilities[0, -1])
+        looks.append((float(history.utilities[0, -1]), returns))
+        return looks[-1][0]
 
     simplex = np.stack([first, first * [0.8, 1.0], first * [1.0, 0.8]])
-    result = proxy_points.nelder_mead(proxy_points.cached(evaluate), simplex, max_calls=_CALLS)
+    found = proxy_points.nelder_mead(proxy_points.cached(evaluate), simplex, max_calls=_CALLS)
+    best, returns = max(looks)
     return {
-        "thresholds": result.thresholds.tolist(), "returns": result.thresholds.tolist(), "best": result.metric,
-        "last": result.metric, "steps": _BLOCK * state["blocks"], "converged": result.converged,
+        "thresholds": found.thresholds.tolist(), "returns": returns, "best": best, "last": looks[-1][0],
+        "steps": _BLOCK * blocks, "calls": found.calls, "converged": found.converged,
     }  # fmt: skip
 
 
