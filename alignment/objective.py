@@ -38,7 +38,7 @@ PARTS = {
     "weighting": "alignment.losses.weights",
 }
 BOOLEAN = ("mask", "desirable", "valid", "correct", "rated", "ties", "satisfied", "judgements")
-BOOLEAN += ("chosen_harmful", "rejected_harmful", *statistics.TOKEN_MASKS)
+BOOLEAN += ("chosen_harmful", "rejected_harmful", "opponents", *statistics.TOKEN_MASKS)
 MASKS = (*statistics.TOKEN_MASKS, "rated")  # alone, each says which entries a term is of
 SIZES = {"heads": 1, "ratings": 1, "objectives": 2}  # of a run whose model or data say nothing of them
 RESERVED = ("kernel", *PARTS, "mask", "weight", "side", "reduction", "reduction_length")

@@ -141,6 +141,10 @@ LABELS = {
     "rated": "[B, K] bool, which ratings are there",
     "ratings": "[B, K] rating of each attribute of the completion; 0 where there is none",
     "strength_means": "[B] mean gap of the pair by the run's voters, positive where they agree with the label",
+    "win_rates": "[B] probability that the completion is preferred to those of the opponent",
+    "chosen_win_rates": "[B] the same for the chosen completion of a pair",
+    "rejected_win_rates": "[B] the same for the rejected completion",
+    "opponents": "[B] bool, whether the opponent wrote the completion",
     "ties": "[B] bool, whether neither completion of the pair was preferred",
     "objective_rewards": "[B, K] reward of the completion under each objective: the entries of config.rewards by name",
     "objective_advantages": "[B, K] advantage of the completion under each objective",
@@ -544,4 +548,5 @@ def check_available(name: str, sides: tuple[str, ...], columns: Iterable[str], k
     if parsed.whose != "state" and parsed.side not in sides:
         offered = ", ".join(repr(s) for s in sides if s) or "one completion per example (no side)"
         hint = "; give the term a `side`" if not parsed.side else ""
+        hint = "; set config.rollout.pairs" if sides == EACH and parsed.side in ("chosen", "rejected") else hint
         raise ValueError(f"kernel {kernel!r} needs {name!r}, but the data set offers {offered}{hint}")

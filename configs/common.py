@@ -9,6 +9,7 @@ COMBINATIONS = ("mgda", "pcgrad", "gradient_weights")
 GRADIENTS = ("ordinary", "pairwise_normalized", "meta_rm", *COMBINATIONS)
 # Sections whose keys are names of kernels, of their hyperparameters or of columns, and so are not fixed here.
 FREE = ("objective", "metrics", "before", "voters", "teacher.run", "contrast.run", "data.columns", "mesh.rules")
+FREE += ("data.corruption", "data.curriculum")
 
 
 def base() -> ConfigDict:
@@ -24,10 +25,11 @@ def base() -> ConfigDict:
     # the mean gap of its heads on every pair is the column strength_means; empty: none
 
     config.data = ConfigDict()
-    config.data.source = "corpus"  # corpus, task:NAME (generated), *.jsonl, *.parquet, a TFDS directory, tfds:NAME
+    config.data.source = "corpus"  # corpus, recipe:NAME (what a recipe makes of the corpus), task:NAME (generated),
+    # *.jsonl, *.parquet, a TFDS directory, tfds:NAME
     config.data.eval_source = ""  # as source; "": the corpus' test split, none for other sources
     config.data.kind = "pairs"  # completion | chat | pairs | lists | unpaired | triples | ratings | steps |
-    # sampled_pairs
+    # segments | sampled_pairs
     config.data.split = "train"  # of TFDS
     config.data.eval_split = "test"
     config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
@@ -48,6 +50,10 @@ def base() -> ConfigDict:
     config.data.revision_prompts = ConfigDict()
     config.data.revision_prompts.better = ""
     config.data.revision_prompts.worse = ""
+    config.data.corruption = ConfigDict()  # function of alignment.data.corruption.CORRUPTIONS -> its hyperparameters:
+    # what is done to the inputs of every batch, while the targets stay; empty: nothing
+    config.data.curriculum = ConfigDict()  # climb | mccl (alignment.data.curricula) -> its hyperparameters: in which
+    # order examples come; empty: one permutation of all after another
 
     config.model = ConfigDict()
     config.model.hugging_face = ""  # a checkpoint directory; "": a new model of the sizes below
@@ -106,6 +112,8 @@ def base() -> ConfigDict:
     config.optimizer.weight_decay = 0.0
     config.optimizer.only = ()  # last names of the parameters that are trained, e.g. ("reward_head",); empty: all
     config.optimizer.clip_norm = 1.0  # 0: no clipping
+    config.optimizer.momentum_every = 0  # > 0: after every so many steps go on along the change since the last time,
+    config.optimizer.momentum_alpha = 0.3  # times this (accelerated preference optimization)
 
     config.training = ConfigDict()
     config.training.steps = 200
@@ -117,6 +125,7 @@ def base() -> ConfigDict:
     # mgda | pcgrad | gradient_weights: every term of the objective is an objective, and their gradients are combined
     config.training.meta_step = 1e-3  # of meta_rm: how far it moves before it looks
     config.training.view_dropout = 0.1  # share of the weights dropped in the second pass, for second_features
+    config.training.embedding_noise = 0.0  # alpha of NEFTune, noise on the embeddings in training; 0: none
     config.training.log_every = 10
     config.training.eval_every = 100
     config.training.max_skipped_in_a_row = 5  # steps with a non-finite loss or gradient before the run stops
@@ -145,6 +154,8 @@ def base() -> ConfigDict:
 
     config.gold = ConfigDict()  # only with the corpus as source or eval_source: samples scored by its true reward
     config.gold.samples = 512
+    config.gold.prompt = "{}"  # what is sampled from, {} standing for the prompt: a policy that is conditioned on words
+    # in its prompt is asked with them
     config.gold.temperature = 1.0
     return config
 
@@ -163,6 +174,16 @@ def sft() -> ConfigDict:
     config.training.eval_every = 150
     config.checkpoints.every = 150
     config.checkpoints.export_hugging_face = False
+    return config
+
+
+def demonstrations(recipe: str, objective: dict | None = None) -> ConfigDict:
+    """`sft` on what a recipe makes of the corpus, an example to a row (packed rows have no place for weights)."""
+    config = sft()
+    config.data.source = f"recipe:{recipe}"
+    config.data.packed = False
+    config.data.batch_size = 64
+    config.objective = ConfigDict(objective or {"sft": {"weight": 1.0, "reduction": "token_mean"}})
     return config
 
 
@@ -292,6 +313,15 @@ def check_numbers(config: ConfigDict) -> None:
             "their own; set it to 1 with config.training.gradient='meta_rm'"
         )
     check_gradient(config, GRADIENTS)
+    if not config.training.embedding_noise >= 0:
+        raise ValueError(f"config.training.embedding_noise: must be at least 0, got {config.training.embedding_noise}")
+    if config.training.embedding_noise and config.training.gradient in ("pairwise_normalized", "meta_rm"):
+        raise ValueError(
+            "config.training.embedding_noise: the gradient "
+            f"{config.training.gradient!r} has no place for noise; set it to 0"
+        )
+    if "{}" not in config.gold.prompt:
+        raise ValueError(f"config.gold.prompt: must have {{}}, where the prompt goes, got {config.gold.prompt!r}")
     if config.draws.count < 1 or not config.draws.temperature > 0:
         raise ValueError(
             f"config.draws: count must be at least 1 and temperature above 0, got {config.draws.count} and "

@@ -62,6 +62,12 @@ def base() -> ConfigDict:
     # (prompt, record) of new tasks, which take the last `recycled` of the iteration's prompts; those that are too long
     # are passed over
     config.rollout.recycled = 0
+    config.rollout.judge = ""  # rewards (Bradley-Terry: the sigmoid of their difference), or package.module:function
+    # (prompt, first, second, record) -> probability that the first completion is preferred. Every group is then
+    # compared, for kernels with `win_rates`: against the opponent's completions if the engine has an opponent
+    config.rollout.pairs = ""  # best_and_worst | demonstration_and_sample: train on this pair of each group, by losses
+    # on pairs; by win rate if there is a judge, or else by reward
+    config.rollout.pair_margin = 0.0  # how far apart these must be for a pair to count; at 0 ties do as well
     config.rollout.strata = ""  # package.module:function (prompt, completion, record) -> int, for kernels with `strata`
 
     # Which prompts, and how many rollouts each: {name of alignment.training.curriculum: its settings}; empty: in turn
@@ -146,6 +152,22 @@ def two_objectives(shaping: dict, advantages: dict, objective: dict) -> ConfigDi
     return config
 
 
+def on_pairs(objective: dict) -> ConfigDict:
+    """A loss on pairs of fresh samples, the best and the worst of each group by the rewards as preferences."""
+    config = after_warm_up({}, {}, objective, {"chosen_logp": {}, "rejected_logp": {}})
+    config.rollout.judge, config.rollout.pairs = "rewards", "best_and_worst"
+    return config
+
+
+def in_rounds(config: ConfigDict) -> ConfigDict:
+    """The same in rounds of 8 steps on 64 prompts; each round begins with the policy as its own reference."""
+    config.rollout.prompts = 64
+    config.training.iterations, config.training.epochs, config.training.minibatches = 16, 2, 4
+    config.training.eval_every = config.checkpoints.every = 4
+    config.reference.update_every, config.reference.update_weight = 8, 1.0
+    return config
+
+
 def on_task(config: ConfigDict, task: str) -> ConfigDict:
     """The same method on another generated task, its warm-up included."""
     config.data.source = config.before.data.source = f"task:{task}"
@@ -194,6 +216,18 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError(
             f"config.rollout.recycled: {settings.recycled} of {settings.prompts} prompts (config.rollout.prompts) with "
             f"config.rollout.recycle={settings.recycle!r}; set both or none, and leave prompts to recycle"
+        )
+    if settings.pairs not in ("", "best_and_worst", "demonstration_and_sample"):
+        raise ValueError(
+            f"config.rollout.pairs: {settings.pairs!r} is not one of best_and_worst, demonstration_and_sample"
+        )
+    if settings.pairs and settings.group_size < 2:
+        raise ValueError("config.rollout.group_size: a pair needs a group of at least 2 (config.rollout.pairs)")
+    if settings.pairs == "demonstration_and_sample" and not settings.demonstrations:
+        raise ValueError("config.rollout.pairs: demonstration_and_sample needs config.rollout.demonstrations")
+    if not settings.pair_margin >= 0 or (settings.pair_margin and not settings.pairs):
+        raise ValueError(
+            f"config.rollout.pair_margin: {settings.pair_margin}; must be at least 0, and is of config.rollout.pairs"
         )
     if settings.recycle and (config.curriculum or settings.dynamic_sampling):
         raise ValueError("config.rollout.recycle: goes with neither a curriculum nor dynamic sampling")

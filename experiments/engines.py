@@ -25,6 +25,7 @@ from alignment.decoding import guided, sampler
 from alignment.models import decoder
 from alignment.policy_gradients import nlpo_top_p, rlgf_roll_in_lengths
 from alignment.training import mesh, rollouts
+from alignment.training.references import model_soup
 from experiments import from_config
 
 ENGINE = "rollout.engine"  # what its memory is called, beside those of the methods
@@ -137,6 +138,118 @@ def nlpo(
         return {"mask_policy": mask_policy, "iteration": iteration}
 
     return rollouts.EngineWithMemory(init, draw, update)
+
+
+# --- self-play -------------------------------------------------------------------------------------------------------
+
+
+def _geometric_mixture(logits, *, mixture):
+    return (1 - mixture) * logits["policy"] + mixture * logits["remembered"]
+
+
+def _beside_an_opponent(config: ConfigDict, model, tokenizer, opponents: int, mixture: float, follow):
+    """The last `opponents` of each group are drawn from softmax((1 - mixture) policy + mixture remembered), of logits.
+
+    What is remembered begins as the model that the run starts from; `follow(remembered, params, iteration)` is what
+    becomes of it after an iteration. Column `opponents`, bool [N].
+    """
+    group_size = config.rollout.group_size
+    if not 0 <= mixture <= 1:
+        raise ValueError(f"mixture must lie in [0, 1], got {mixture}")
+    if not 1 <= opponents <= group_size:
+        raise ValueError(
+            f"opponents must lie in [1, {group_size}], got {opponents} of a group of {group_size} "
+            "(config.rollout.group_size)"
+        )
+    settings = for_sampler(drawing(config, tokenizer)) | truncation(config)
+    sizes = {"learner": group_size - opponents, "opponent": opponents}
+
+    def init(params):
+        return {"remembered": jax.tree.map(jnp.copy, params), "iteration": jnp.zeros((), jnp.int32)}
+
+    def draw(memory, params, prompts, prompt_mask, rng):
+        parts = []
+        for key, (player, size) in zip(jax.random.split(rng), sizes.items(), strict=True):
+            if not size:
+                continue
+            own = settings | {"group_size": size}
+            if player == "learner":
+                drawn = sampler.sample(model, params, prompts, prompt_mask, key, **own)
+            elif mixture == 1:
+                drawn = sampler.sample(model, memory["remembered"], prompts, prompt_mask, key, **own)
+            else:
+                drawn = guided.sample(
+                    {"policy": model, "remembered": model}, {"policy": params, "remembered": memory["remembered"]},
+                    _geometric_mixture, prompts, prompt_mask, key, settings={"mixture": np.float32(mixture)}, **own,
+                )  # fmt: skip
+            arrays = (drawn.tokens, drawn.mask, drawn.logps)
+            parts.append([np.asarray(x).reshape(len(prompts), size, -1) for x in arrays])
+        joined = [np.concatenate(x, axis=1).reshape(len(prompts) * group_size, -1) for x in zip(*parts, strict=True)]
+        of_opponent = np.tile(np.arange(group_size) >= group_size - opponents, len(prompts))
+        return rollouts.Rollout(*joined, {"opponents": of_opponent})
+
+    def update(memory, params):
+        iteration = memory["iteration"] + 1
+        return {"remembered": follow(memory["remembered"], params, int(iteration)), "iteration": iteration}
+
+    return rollouts.EngineWithMemory(init, draw, update, ("opponents",))
+
+
+def _frozen(remembered, params, iteration):
+    return remembered
+
+
+def _half(config: ConfigDict, opponents: int) -> int:
+    return opponents or max(config.rollout.group_size // 2, 1)
+
+
+def nash_md(config: ConfigDict, model, tokenizer, *, mixture: float = 0.25, opponents: int = 0):
+    """The policy, and beside it an opponent that is a mixture of the policy and the model that the run starts from.
+
+    The mixture is taken token by token, softmax((1 - mixture) z_policy + mixture z_start): the geometric mixture of
+    whole completions cannot be sampled, and this is not it (each token normalises anew), as in the paper's experiments
+    and in TRL. mixture = 0 is self-play, 1 the best response to the start (and what `xpo` compares with).
+    `opponents` of each group are the opponent's; 0: half. Munos et al., 2023, arXiv 2312.00886.
+    """
+    return _beside_an_opponent(config, model, tokenizer, _half(config, opponents), mixture, _frozen)
+
+
+def nash_ema(config: ConfigDict, model, tokenizer, *, decay: float = 0.999, opponents: int = 0):
+    """The policy, and beside it its moving average, which an iteration makes decay * average + (1 - decay) * new.
+
+    decay = 0 is self-play (the policy of the last update is the one that samples), 1 an opponent that stays where the
+    run began. An average of parameters is not one of policies, except where logits are linear in them.
+    `opponents` as in `nash_md`. Munos et al., 2023, arXiv 2312.00886 (0.999 and 0.9995, per step there).
+    """
+    if not 0 <= decay <= 1:
+        raise ValueError(f"decay must lie in [0, 1], got {decay}")
+
+    def follow(remembered, params, iteration):
+        return model_soup(params, remembered, alpha=decay)
+
+    return _beside_an_opponent(config, model, tokenizer, _half(config, opponents), 1.0, follow)
+
+
+def ipo_md(config: ConfigDict, model, tokenizer, *, mixture: float = 0.25):
+    """All completions from the mixture of `nash_md`, for pairs of it. Calandriello et al., 2024, arXiv 2403.08635."""
+    return _beside_an_opponent(config, model, tokenizer, config.rollout.group_size, mixture, _frozen)
+
+
+def selm(config: ConfigDict, model, tokenizer, *, opponents: int = 0, refresh_every: int = 0):
+    """The policy, and beside it what it was at the last refresh: every so many iterations, or the start if 0.
+
+    To be refreshed when the reference is (`config.reference.update_every`, in steps): the bonus of `selm` is for
+    samples of the reference. `opponents` as in `nash_md`. Zhang et al., 2024, arXiv 2405.19332.
+    """
+    if refresh_every < 0:
+        raise ValueError(f"refresh_every must be at least 0, got {refresh_every}")
+
+    def follow(remembered, params, iteration):
+        if refresh_every and iteration % refresh_every == 0:
+            return jax.tree.map(jnp.copy, params)
+        return remembered
+
+    return _beside_an_opponent(config, model, tokenizer, _half(config, opponents), 1.0, follow)
 
 
 # --- MiniLLM ---------------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from alignment.data import pipeline
 from alignment.models import decoder, lora, multi_head
 from alignment.training import (
     checkpoints,
+    embedding_noise,
     mesh,
     meta_gradient,
     objective_gradients,
@@ -48,7 +49,7 @@ from alignment.training import (
 )
 from alignment.training import logging as metrics_log
 from configs import common
-from experiments import diagnostics, exporting, from_config, gold_reward, reward_models, teachers
+from experiments import diagnostics, exporting, from_config, gold_reward, reward_models, teachers, training_data
 from experiments.from_config import say
 
 
@@ -195,24 +196,22 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     # --- data
     data = from_config.load_data(config)
     by_process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    stream = pipeline.training_batches(
-        data.train,
-        batch_size=config.data.batch_size,
-        seed=config.seed,
-        collate=data.collate,
-        mix=data.mix,
-        **by_process,
-    )
+    corrupted = training_data.corruptions(config, data)
     evaluation_batches = (
         pipeline.evaluation_batches(
-            data.evaluation, batch_size=config.data.batch_size, collate=data.collate, mix=data.mix, **by_process
+            data.evaluation,
+            batch_size=config.data.batch_size,
+            collate=data.collate,
+            mix=data.mix,
+            corrupt=corrupted.evaluation,
+            **by_process,
         )
         if data.evaluation
         else []
     )
 
     # --- objective
-    columns = [*data.columns, "random_bits", *(["strength_means"] if config.voters else [])]
+    columns = [*data.columns, *corrupted.columns, "random_bits", *(["strength_means"] if config.voters else [])]
     columns += ["token_rewards"] if any(config.data.revision_prompts.values()) else []
     sizes = objective.SIZES | data.sizes | {"heads": config.model.reward_heads}
     kernels = objective.union(alignment.losses, alignment.policy_gradients)
@@ -243,6 +242,17 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         raise ValueError("config.adapter.rank: a second view drops weights of the whole model, which adapters are not")
     adapter, store = from_config.make_adapter(config), from_config.stored_base(config)
     params = from_config.initial_params(model, given, config.seed, device_mesh, rules, store)
+    stream = pipeline.training_batches(
+        data.train,
+        batch_size=config.data.batch_size,
+        seed=config.seed,
+        collate=data.collate,
+        mix=data.mix,
+        order=training_data.order(config, data, model, params, device_mesh, by_process),
+        corrupt=corrupted.training,
+        steps_in_all=config.training.steps,
+        **by_process,
+    )
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": config.training.temperature}
     scoring |= {"view_dropout": config.training.view_dropout} if "second_features" in needs.head else {}
     reference = None
@@ -292,9 +302,13 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     # --- optimizer and step
     tx, rate = optimizer.make(config.optimizer, config.training.steps)
     draws = statistics.Draws(config.draws.count, config.draws.temperature)
-    losses = of_trained(
-        lambda model: step.make_losses(model, frozen_models, terms, metrics, data.sides, draws=draws, **scoring)
-    )
+    noise = config.training.embedding_noise
+
+    def losses_of(model):
+        plain = step.make_losses(model, frozen_models, terms, metrics, data.sides, draws=draws, **scoring)
+        return embedding_noise.with_noise(plain, model.config.hidden_size, alpha=noise) if noise else plain
+
+    losses = of_trained(losses_of)
     if config.training.gradient == "pairwise_normalized":
         gradient = of_trained(
             lambda model: side_gradients.make_gradient(model, frozen_models, terms, metrics, data.sides, **scoring)
@@ -324,7 +338,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             data.sides,
             tx,
             accumulate=config.training.accumulate,
-            draws_from_rng="sampled_token_logps" in needs.policy,
+            draws_from_rng=bool(noise) or "sampled_token_logps" in needs.policy,
             reference_every=config.reference.update_every,
             reference_weight=config.reference.update_weight,
         ),
@@ -343,13 +357,15 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- gold reward before
     result: dict[str, Any] = {"name": name}
-    with_gold = "corpus" in (config.data.source, config.data.eval_source) and config.gold.samples > 0
+    sources = (config.data.source, config.data.eval_source)
+    with_gold = any(s == "corpus" or s.startswith("recipe:") for s in sources) and config.gold.samples > 0
     sample_gold = functools.partial(
         gold_reward.sample,
         samples=config.gold.samples,
         prompt_length=config.data.prompt_length,
         completion_length=config.data.completion_length,
         temperature=config.gold.temperature,
+        prompt=config.gold.prompt,
     )
     if with_gold and config.before and gold_settings(config.before) == gold_settings(config):
         result["win_rate_before"], result["gold_before"] = result_before["win_rate_after"], result_before["gold_after"]

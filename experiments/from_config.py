@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from alignment import statistics
 from alignment.data import corpus, formats, pipeline, rows, tokenizers, trade_offs
+from alignment.data.recipes import on_corpus
 from alignment.models import decoder, heads, hugging_face, lora, multi_head, quantized
 from alignment.rewards import tasks
 from alignment.training import checkpoints, mesh, references, state, stored_reference
@@ -30,6 +31,7 @@ SIDES = {
     "triples": ("chosen", "rejected", "gold"),
     "ratings": ("",),
     "steps": ("",),
+    "segments": ("",),
     "sampled_pairs": ("chosen", "rejected", "samples"),
 }
 
@@ -62,6 +64,10 @@ def load_data(config: ConfigDict) -> Data:
             task = source.removeprefix("task:")
             records = tasks.demonstrations(task, size, config.seed, corpus_split, data.difficulty)
             return formats.from_records(records, data.kind, source)
+        if source.startswith("recipe:"):
+            records, counts = on_corpus.records(source.removeprefix("recipe:"), size, config.seed, corpus_split)
+            say(f"{source}/{corpus_split}: " + ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in counts.items()))
+            return formats.from_records(records, data.kind, f"{source}/{corpus_split}")
         if source.startswith("trade_offs"):
             records = trade_offs.pairs(size, config.seed, corpus_split, source.removeprefix("trade_offs").lstrip(":"))
             return formats.from_records(records, data.kind, f"{source}/{corpus_split}")
@@ -82,7 +88,7 @@ def load_data(config: ConfigDict) -> Data:
         return out
 
     train = tokenised(read(data.source, data.split, "train", data.corpus_size, data.label_noise), "training data")
-    generated = data.source == "corpus" or data.source.startswith(("task:", "trade_offs"))
+    generated = data.source == "corpus" or data.source.startswith(("task:", "recipe:", "trade_offs"))
     eval_source = data.eval_source or (data.source if generated else "")
     held_out = read(eval_source, data.eval_split, "test", data.corpus_eval_size, 0.0) if eval_source else []
     evaluation = tokenised(held_out, "evaluation data") if held_out else []
@@ -203,9 +209,11 @@ def stored_tables(
         fill("reference_token_logps", "reference", "reference log-probs", token_logps(reference), plain)
 
     reads_rewards = any(statistics.parse(name).statistic == "token_rewards" for name in names)
+    if any(config.data.revision_prompts.values()) and "token_rewards" in data.columns:
+        raise ValueError("config.data.revision_prompts: the data bring token_rewards of their own; leave them empty")
     if any(config.data.revision_prompts.values()) and not reads_rewards:
         raise ValueError("config.data.revision_prompts: no kernel of this objective asks for token_rewards")
-    if reads_rewards:
+    if reads_rewards and "token_rewards" not in data.columns:
         revised = functools.partial(revised_batches, config, data, model.config, **by_process)
         rewards = stored_reference.token_rewards(token_logps(params))
         fill("token_rewards", "token_rewards", "token rewards", rewards, revised)

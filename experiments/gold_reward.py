@@ -32,16 +32,25 @@ class Samples(NamedTuple):
 
 
 def sample(
-    model, params, tokenizer, *, samples: int, prompt_length: int, completion_length: int, temperature: float
+    model,
+    params,
+    tokenizer,
+    *,
+    samples: int,
+    prompt_length: int,
+    completion_length: int,
+    temperature: float,
+    prompt: str = "{}",
 ) -> Samples:
     """Samples completions of held-out prompts.
 
-    Prompts, opponents and random key are always the same, so that two models are compared on equal terms.
+    Prompts, opponents and random key are always the same, so that two models are compared on equal terms. `prompt` is
+    what is said around each, {} standing for the prompt itself.
     """
     rng = np.random.default_rng(12345)
     held_out = corpus.prompts("test")
     prompts = [held_out[i % len(held_out)] for i in range(samples)]
-    ids = [rows.encode_prompt(prompt, tokenizer) for prompt in prompts]
+    ids = [rows.encode_prompt(prompt.replace("{}", p), tokenizer) for p in prompts]
     tokens, mask = rollouts.pad_prompts(ids, prompt_length, tokenizer.pad_id)
     drawn = sampler.sample(
         model,

@@ -7,9 +7,12 @@
     python -m experiments.make_data context_conditioned_bt --output=contexts.jsonl
     python -m experiments.make_data tree_preference_data --output=trees.jsonl
     python -m experiments.make_data itool_preference --policy=runs/dpo/before --output=itool.jsonl
+    python -m experiments.make_data raft --input=candidates.jsonl --output=raft.jsonl
     python -m experiments.make_data seq_kd --policy=runs/big --samples=16 --output=seq_kd.jsonl
     python -m experiments.make_data first_ranknet --output=first.jsonl --eval=first_eval.jsonl
     python -m experiments.make_data algorithm_distillation --output=ucb.jsonl
+
+and more recipes for demonstrations, see `experiments.demonstration_recipes`.
 
 The result is JSONL that `experiments.finetune` reads with --config.data.source=FILE; add
 --config.data.eval_source=corpus to evaluate on the corpus. Without --input the prompts and pairs are those of the
@@ -37,13 +40,14 @@ from alignment.data.recipes import context_conditioned_bt as contexts
 from alignment.data.recipes import first_ranknet as reranking
 from alignment.data.recipes import itool_preference as itool
 from alignment.data.recipes import mixed_preference_optimization as mpo
+from alignment.data.recipes import pit as improving
 from alignment.data.recipes import reward_augmented_dpo as augmented
 from alignment.data.recipes import statistical_rejection_sampling as rso
 from alignment.data.recipes import tree_preference_data as trees
 from alignment.games import bandit_text
 from alignment.models import heads
 from alignment.training import checkpoints, mesh
-from experiments import from_config, sampling
+from experiments import demonstration_recipes, from_config, sampling
 
 Score = Callable[[Sequence[tuple[Any, str]]], list[float]]
 _ROWS = 64  # sampled or scored at a time
@@ -253,6 +257,13 @@ def context_conditioned_bt(args: argparse.Namespace) -> tuple[list[dict], dict[s
     return contexts.context_records(pairs, (args.for_it, args.against), reverse=args.reverse, without=args.without)
 
 
+def pit(args: argparse.Namespace) -> tuple[list[dict], dict[str, int]]:
+    """Of every pair the four ordered ones of its answers, or the better one as what improves the worse."""
+    pairs = read(args.input, ("prompt", "chosen", "rejected")) if args.input else corpus_pairs(args)
+    made = {"gaps": improving.pit_gap_lists, "improvements": improving.pit_improvements}[args.what](pairs)
+    return made, {"pairs_read": len(pairs), args.what: len(made)}
+
+
 def corpus_pairs(args: argparse.Namespace) -> list[dict[str, Any]]:
     return corpus.generate("pairs", args.size, args.seed)
 
@@ -356,6 +367,8 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--against", default="Blame! ", help="put before it where the label is turned round")
     own.add_argument("--reverse", action="store_true", help="swap the two contexts, to test whether they are heeded")
     own.add_argument("--without", action="store_true", help="leave them out and the labels as they are")
+    own = recipe(pit, scores=False, size=2048)
+    own.add_argument("--what", choices=["gaps", "improvements"], default="gaps", help="for the reward model or for SFT")
     own = recipe(tree_preference_data, scores=False, reads=False)
     own.add_argument("--branching", type=int, default=3)
     own.add_argument("--pairs", type=int, default=64, help="comparisons drawn in each tree")
@@ -381,6 +394,7 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--value_threshold", type=float, default=0.5)
     own.add_argument("--overlap_limit", type=float, default=0.8)
     own.add_argument("--accept_value", type=float, default=0.0)
+    demonstration_recipes.add(recipe, write)
     return top
 
 

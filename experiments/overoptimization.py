@@ -284,7 +284,8 @@ def checkpoint_points(
     """The start and every checkpoint of a PPO run: KL, proxy and gold of the same samples on held-out prompts."""
     with_head, _ = from_config.build_model(config, start.tokenizer.vocab_size)
     out = [{"iteration": 0, "kl": 0.0, "proxy": 0.0, "gold": 0.0}]
-    for at in sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()):
+    last, every = config.training.iterations, config.checkpoints.every
+    for at in sorted({*range(every, last + 1, every), last}):  # not those that a stop has left in between
         params = from_config.load_params("config.ppo", str(workdir), with_head, start.device_mesh, step=at)
         params = {name: params[name] for name in start.params}  # without the value head
         drawn = start.draw(params, samples)

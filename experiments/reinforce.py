@@ -34,6 +34,7 @@ from alignment.training import (
     mesh,
     objective_gradients,
     optimizer,
+    pairs,
     preemption,
     rollouts,
     step,
@@ -117,18 +118,21 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     chooser = curriculum.bind(config, estimators)
     given = objective.columns_of(advantages)
     columns = [*names_before, *shaped, *given, *(["token_advantages"] if "advantages" in given else [])]
+    sides, choose = statistics.EACH, None
+    if settings.pairs:  # what is estimated is of completions, what is trained on of pairs
+        choose = getattr(pairs, settings.pairs)
+        sides = pairs.SIDES if "opponents" in engine.columns else pairs.SIDES[:2]
+        columns = [*pairs.COLUMNS, *(pairs.OF_A_JUDGE if settings.judge else ())]
     terms = objective.bind(
-        config.objective.to_dict(), objective.union(alignment.losses, kernels), "objective", statistics.EACH, columns,
-        sizes,
-    )  # fmt: skip
+        config.objective.to_dict(), objective.union(alignment.losses, kernels), "objective", sides, columns, sizes
+    )
     combined = config.training.gradient != "ordinary"
     terms = objective_gradients.with_memory(terms, config.training.accumulate) if combined else terms
     if not config.curriculum:  # which may give a prompt several rows
         objective.check_groups(estimators, terms, group_size)
     metrics = objective.bind(
-        config.metrics.to_dict(), objective.union(alignment.metrics, kernels), "metrics", statistics.EACH, columns,
-        sizes,
-    )  # fmt: skip
+        config.metrics.to_dict(), objective.union(alignment.metrics, kernels), "metrics", sides, columns, sizes
+    )
     objective.check_accumulation((*terms, *metrics), config.training.accumulate)
     estimated = objective.names_of([e.term for e in estimators])
     read = [*estimated, *objective.names_of((*terms, *metrics))]
@@ -141,8 +145,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         raise ValueError("config.value.model: no term of the objective trains a value head")
     if settings.strata and "strata" not in read:
         raise ValueError("config.rollout.strata: no kernel of this run asks for strata")
+    if settings.pairs and "sampling_weights" in given:
+        raise ValueError("config.rollout.pairs: completions that are drawn anew for training have no pair")
     if settings.recycle and {"prompt_ids", "drifts"} & set(read):
         raise ValueError("config.rollout.recycle: a kernel of this run remembers prompts, and these come only once")
+    with_samples = any(statistics.parse(n).side == "samples" for n in read)
     with_values, with_drifts = any(n.endswith("token_values") for n in read), "drifts" in read
     models = needs.models | scored.models | engine.models
     teachers.check(config, models, tokenizer)
@@ -182,12 +189,13 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     updates = config.training.iterations * config.training.epochs * config.training.minibatches
     tx, rate = optimizer.make(config.optimizer, updates)
     if separate:
-        rate_of_values = {"learning_rate": config.value.learning_rate or config.optimizer.learning_rate}
+        rate_of_values = {
+            "learning_rate": config.value.learning_rate or config.optimizer.learning_rate,
+            "momentum_every": 0,
+        }
         tx = optimizer.with_value_model(tx, optimizer.make({**config.optimizer, **rate_of_values}, updates)[0])
     scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": settings.temperature}
-    losses = of_trained(
-        lambda model: step.make_losses(model, frozen_models, terms, metrics, statistics.EACH, **scoring)
-    )
+    losses = of_trained(lambda model: step.make_losses(model, frozen_models, terms, metrics, sides, **scoring))
     methods = objective.initial_states(terms) | objective.initial_states([e.term for e in estimators])
     methods |= curriculum.shapes(chooser, num_prompts)
     if with_drifts:
@@ -209,7 +217,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         make_step = functools.partial(step.make_update, gradient)
     train_step = jax.jit(
         make_step(
-            terms, metrics, statistics.EACH, tx, accumulate=config.training.accumulate,
+            terms, metrics, sides, tx, accumulate=config.training.accumulate,
             reference_every=config.reference.update_every, reference_weight=config.reference.update_weight,
         ),
         out_shardings=(shardings, mesh.replicated(device_mesh)),
@@ -295,6 +303,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             {k: config[k].to_dict() for k in of_the_run}
             | {"seed": config.seed, "prompts": settings.prompts, "group_size": group_size, "source": config.data.source}
             | ({k: settings[k] for k in ("engine", "engine_settings")} if settings.engine else {})
+            | ({k: settings[k] for k in ("judge", "pairs", "pair_margin")} if settings.judge or settings.pairs else {})
             | {role: config[role].to_dict() for role in teachers.ROLES if role in models}
         ),
     }
@@ -366,6 +375,10 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                     memory = remembered(memory, prepared)
                 train_state = train_state.replace(method_state=memory)
                 zero_gradient_groups = rollouts.share_of_groups(rollouts.silent(prepared), prepared)
+                if choose:
+                    prepared = pairs.of_rollout(
+                        prepared, choose, margin=settings.pair_margin, with_samples=with_samples
+                    )
                 if "sampling_weights" in prepared:
                     prepared = rollouts.resampled(prepared, order)
                 for _ in range(config.training.epochs):

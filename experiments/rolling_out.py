@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alignment.data import rows
-from alignment.rewards import runner, spans
+from alignment.rewards import pairwise_judges, runner, spans
 from alignment.training import rollouts
 from experiments import prompt_sets, sampling, several_rewards
 from experiments.engines import ENGINE
@@ -24,6 +24,7 @@ def columns(config: ConfigDict) -> list[str]:
     """The columns of a rollout that not every rollout has."""
     settings = config.rollout
     given = {"demonstration_mask": settings.demonstrations, "strata": settings.strata, "span_labels": settings.critique}
+    given |= {"win_rates": settings.judge}
     return [name for name, wanted in given.items() if wanted]
 
 
@@ -55,6 +56,7 @@ def make(
         prompt_sets.function(f"config.rollout.{key}", settings[key]) if settings[key] else None
         for key in ("reveal", "critique", "recycle")
     )
+    judge = pair_judge(settings.judge)
     explaining_engine = rollouts.sampling_engine(
         model, group_size=settings.demonstrations or 1, temperature=settings.temperature, **plain
     )
@@ -112,6 +114,10 @@ def make(
         if stratum_of:
             batch["strata"] = np.array([stratum_of(p, t) for p, t in zip(repeated, texts, strict=True)], np.int32)
             batch["strata"] = batch["strata"].reshape(values.shape)
+        if judge:
+            batch |= compared(judge, prompts, texts, batch)
+        if "opponents" in batch and not settings.pairs:  # they are compared with, and not trained on
+            batch["valid"] = batch["valid"] & ~batch["opponents"]
         if "greedy_rewards" in read:
             greedy = greedy_engine(params, tokens, mask, rng)
             batch["greedy_rewards"] = np.repeat(rewards_of(rewarder, prompts, greedy, 1)[0], group_size, axis=1)
@@ -158,6 +164,35 @@ def make(
         return out, lines, several_rewards.points(signs * by_objective, preferences)
 
     return RollOut(roll_out, evaluate)
+
+
+def pair_judge(source: str) -> pairwise_judges.PairwiseJudge | str:
+    """The function that config.rollout.judge names, or "rewards", or "" for none."""
+    return source if source in ("", "rewards") else prompt_sets.function("config.rollout.judge", source)
+
+
+def compared(
+    judge: pairwise_judges.PairwiseJudge | str, prompts: Sequence[Prompt], texts: Sequence[str],
+    batch: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """`preferences` f32 [rows, G, G] among the completions of each prompt, and `win_rates` [rows, G].
+
+    Against whom: the completions of the opponent, if the engine has one, or else all that were sampled.
+    """
+    size = batch["rewards"].shape[1]
+    if judge == "rewards":
+        preferences = pairwise_judges.bradley_terry(batch["rewards"])
+    else:
+        groups = [list(texts[i : i + size]) for i in range(0, len(texts), size)]
+        preferences = np.stack([
+            pairwise_judges.preference_matrix(judge, p.prompt, group, p.record)
+            for p, group in zip(prompts, groups, strict=True)
+        ])  # fmt: skip
+    opponents = batch.get("opponents")
+    if opponents is None:
+        shown = batch.get("demonstration_mask")
+        opponents = np.ones(batch["rewards"].shape, bool) if shown is None else ~shown.any(axis=-1)
+    return {"preferences": preferences, "win_rates": pairwise_judges.win_rates(preferences, opponents)}
 
 
 def span_labels(critique: Callable, prompt: Prompt, text: str, ids: np.ndarray, tokenizer) -> np.ndarray:

@@ -53,7 +53,7 @@ from alignment.analysis.proxy_points import (
     turning_utilities,
     xi_constrained_bandit,
 )
-from alignment.analysis.rankings import idealized_log_ratio
+from alignment.analysis.rankings import idealized_log_ratio, roc_auc
 
 __all__ = [
     "BanditHistory",
@@ -92,6 +92,7 @@ __all__ = [
     "reinforce_objective",
     "reverse_kl_gradient",
     "reward_weighted_objective",
+    "roc_auc",
     "squared_hellinger_conjugate",
     "summed_rewards_bandit",
     "turning_utilities",

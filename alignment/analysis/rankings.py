@@ -47,3 +47,28 @@ def idealized_log_ratio(
     checks.number("floor", floor, 0.0, 0.5)
     log_odds = jnp.log(jnp.maximum(alpha, floor)) - jnp.log(jnp.maximum(1 - alpha, floor))
     return chosen - rejected + log_odds / beta
+
+
+def roc_auc(scores: Array, labels: Array) -> Array:
+    """Area under the ROC curve: how often an example of label True scores above one of label False, ties counting 1/2.
+
+    Every example is compared with every other, which is for evaluation sets of thousands, not of millions.
+
+    Args:
+      scores: any monotone score of the label, such as log p("yes" | "yes" or "no").
+      labels: bool.
+
+    Shapes: both `[..., N]`; result float32 `[...]`, in [0, 1]; NaN where all labels are alike.
+
+    Raises:
+      AssertionError: shapes differ, scores not floating, or labels not bool.
+
+    Paper: Zhong et al., 2021, Adapting Language Models for Zero-shot Learning by Meta-tuning on Dataset and Prompt
+    Collections, arXiv 2104.04670, whose metric it is for each unseen label description.
+    """
+    (scores,) = checks.floats(scores=scores)
+    checks.boolean(labels=labels)
+    checks.same_shape(scores=scores, labels=labels)
+    above = jnp.sign(scores[..., :, None] - scores[..., None, :]) / 2 + 0.5
+    compared = (labels[..., :, None] & ~labels[..., None, :]).astype(scores.dtype)
+    return jnp.sum(above * compared, axis=(-2, -1)) / jnp.sum(compared, axis=(-2, -1))

@@ -18,6 +18,7 @@ A record is a dict; its kind says which fields it has (text fields may also be l
 |              | [weight]                                                                   |              |
 | `steps`      | prompt (text), steps (texts), labels (in [0, 1], one per step), [correct], | `Steps`      |
 |              | [weight]                                                                   |              |
+| `segments`   | prompt, segments, [rewards], [trained], [ended]: see `alignment.data.segmented` | `Segments` |
 | `sampled_pairs` | prompt, chosen, rejected, samples (two or more unlabelled completions), | `SampledPair`|
 |              | [weight]                                                                   |              |
 | `prompts`    | prompt, and whatever a reward reads (answer, target ...)                   | `Query`      |
@@ -36,11 +37,13 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from alignment.data import fields
+from alignment.data import fields, segmented
 from alignment.data.fields import DataError, InvalidRecord, Prompt
 from alignment.data.fields import Message as Message  # part of what this module offers
+from alignment.data.segmented import Segments
 
-KINDS = ("completion", "chat", "pairs", "lists", "unpaired", "triples", "ratings", "steps", "sampled_pairs", "prompts")
+KINDS = ("completion", "chat", "pairs", "lists", "unpaired", "triples", "ratings", "steps", "segments")
+KINDS += ("sampled_pairs", "prompts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +156,7 @@ class Query:
     where: str = dataclasses.field(default="", compare=False)
 
 
-Example = Completion | Pair | Ranking | Unpaired | Triple | Rated | Steps | SampledPair | Query
+Example = Completion | Pair | Ranking | Unpaired | Triple | Rated | Steps | Segments | SampledPair | Query
 
 
 def read(
@@ -304,8 +307,8 @@ def _examples(
     if on_invalid not in ("error", "drop"):
         raise ValueError(f"on_invalid={on_invalid!r} is not one of error, drop")
     parse = {"completion": _completion, "chat": _chat, "pairs": _pair, "lists": _ranking, "unpaired": _unpaired,
-             "triples": _triple, "ratings": _rated, "steps": _steps, "sampled_pairs": _sampled_pair,
-             "prompts": _query}[kind]  # fmt: skip
+             "triples": _triple, "ratings": _rated, "steps": _steps, "segments": segmented.parse,
+             "sampled_pairs": _sampled_pair, "prompts": _query}[kind]  # fmt: skip
     examples, reasons = [], []
     for where, record in records:
         try:

@@ -24,6 +24,9 @@ _READ = {"num_threads": 2, "prefetch_buffer_size": 4}
 _ENDLESS = 2**40  # steps
 
 Mix = Callable[[Sequence[Any]], Sequence[Any]]
+Order = Callable[[int], int]  # place in the endless list -> number of a row, see `alignment.data.curricula`
+# (collated batch, a generator for each of its rows, share of the training that is done) -> batch
+Corrupt = Callable[[rows_lib.Batch, Sequence[np.random.Generator], float], rows_lib.Batch]
 
 
 def training_batches(
@@ -33,6 +36,9 @@ def training_batches(
     seed: int,
     collate: Callable[[Sequence[Any]], rows_lib.Batch],
     mix: Mix | None = None,
+    order: Order | None = None,
+    corrupt: Corrupt | None = None,
+    steps_in_all: int = 0,
     epochs: int | None = None,
     process_index: int = 0,
     process_count: int = 1,
@@ -47,24 +53,37 @@ def training_batches(
         sides=2)`.
       mix: rows of the global batch -> as many rows, for rows that take something from their neighbours, e.g.
         `rows.with_mismatched`. Every process applies it to the whole global batch and then takes its slice.
+      order: which row stands at a place, in place of permutations.
+      corrupt: what is done to every collated batch (`alignment.data.corruption`); `steps_in_all` is then what the
+        progress that it is told refers to.
       epochs: stop after the first step that completes this many epochs (`step_count`); the last batch is filled up with
         the first rows of the epoch that would follow. None never stops.
       shuffle: False keeps the order of `rows`.
     """
     local = _local_size(rows, batch_size, process_index, process_count)
+    if epochs is not None and order is not None:
+        raise ValueError(f"{epochs=}: an order of its own has no epochs; give the one or the other")
+    if corrupt is not None and steps_in_all < 1:
+        raise ValueError(f"{steps_in_all=} must be at least 1, for a corruption is told how far the training is")
     if epochs is not None and epochs < 1:
         raise ValueError(f"{epochs=} must be at least 1, or None for no end")
 
     @functools.lru_cache(maxsize=3)  # A batch may span epochs, and threads read ahead.
-    def order(epoch: int) -> np.ndarray:
+    def permutation(epoch: int) -> np.ndarray:
         return np.random.default_rng([seed, epoch]).permutation(len(rows))
 
     def batch(step: int) -> rows_lib.Batch:
         def read(first: int, count: int) -> list[Any]:
+            if order is not None:
+                return [rows[order(place)] for place in range(first, first + count)]
             places = (divmod(place, len(rows)) for place in range(first, first + count))
-            return [rows[int(order(epoch)[i]) if shuffle else i] for epoch, i in places]
+            return [rows[int(permutation(epoch)[i]) if shuffle else i] for epoch, i in places]
 
-        return collate(_own_rows(read, step * batch_size, batch_size, process_index * local, local, mix))
+        collated = collate(_own_rows(read, step * batch_size, batch_size, process_index * local, local, mix))
+        if corrupt is None:
+            return collated
+        first = step * batch_size + process_index * local
+        return corrupt(collated, _generators(seed, first, local), min(1.0, step / steps_in_all))
 
     steps = _ENDLESS if epochs is None else step_count(len(rows), batch_size, epochs)
     dataset = grain.MapDataset.range(steps).map(batch)
@@ -82,6 +101,7 @@ def evaluation_batches(
     batch_size: int,
     collate: Callable[[Sequence[Any]], rows_lib.Batch],
     mix: Mix | None = None,
+    corrupt: Corrupt | None = None,
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.MapDataset:
@@ -89,6 +109,7 @@ def evaluation_batches(
 
     The last global batch is filled up with rows of valid=False. Every process gets the same number of batches. `mix` as
     in `training_batches`; there the last global batch goes on with the first rows, so that a single row has neighbours.
+    `corrupt` is told a progress of 1, and draws the same for a row every time.
     """
     local = _local_size(rows, batch_size, process_index, process_count)
 
@@ -99,12 +120,19 @@ def evaluation_batches(
         own = _own_rows(read, step * batch_size, batch_size, process_index * local, local, mix)
         first = step * batch_size + process_index * local
         real = max(0, min(local, len(rows) - first))
-        if real:
-            return rows_lib.pad_batch(collate(own[:real]), local)
-        # The last global batch ends before this process's slice: any row serves to give the shapes.
-        return rows_lib.blank_rows(rows_lib.pad_batch(collate(own[:1]), local), np.ones(local, bool))
+        # Where the last global batch ends before this process's slice, any row serves to give the shapes.
+        collated = collate(own[: max(real, 1)])
+        if corrupt is not None:
+            collated = corrupt(collated, _generators(0, first, max(real, 1)), 1.0)
+        padded = rows_lib.pad_batch(collated, local)
+        return padded if real else rows_lib.blank_rows(padded, np.ones(local, bool))
 
     return grain.MapDataset.range(step_count(len(rows), batch_size, 1)).map(batch)
+
+
+def _generators(seed: int, first: int, count: int) -> list[np.random.Generator]:
+    """One for each of the rows from place `first` on, whichever process holds them."""
+    return [np.random.default_rng([seed, place, 17]) for place in range(first, first + count)]
 
 
 def _own_rows(

@@ -21,6 +21,7 @@ A batch is a dict of numpy arrays; B rows, L columns, S completions ("sides") a 
 | `ties`         | bool [B]       | pairs, if the data has it; likewise `rewards` f32 [B] of ratings and `correct`     |
 |                |                | bool [B] of steps                                                                  |
 | `ratings`      | f32 [B, K]     | of ratings, 0 where one is missing; `rated` bool [B, K] says where                 |
+| `token_rewards` | f32 [B, S, T] | of segments that have rewards; likewise `trained_mask` bool [B, S, T]             |
 | `step_labels`  | f32 [B, S, T]  | of steps, at the last token of each step's separator; `step_mask` bool [B, S, T]   |
 
 Who may attend to whom follows from `segment_ids`: see `alignment.segments`.
@@ -39,6 +40,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from alignment.data import segmented
 from alignment.data.formats import (
     Completion,
     DataError,
@@ -53,6 +55,7 @@ from alignment.data.formats import (
     Triple,
     Unpaired,
 )
+from alignment.data.segmented import Segments
 from alignment.data.tokenizers import Tokenizer
 from alignment.segments import BRANCHES
 
@@ -79,6 +82,8 @@ class Tokenized:
     correct: bool | None = None
     step_ends: tuple[int, ...] | None = None  # places in the completion, of `step_labels`
     step_labels: tuple[float, ...] | None = None
+    token_rewards: tuple[float, ...] | None = None  # of the completion's tokens; likewise `trained`
+    trained: tuple[bool, ...] | None = None
     objective_id: int | None = None
     chosen_margin_rewards: tuple[float, ...] | None = None
     rejected_margin_rewards: tuple[float, ...] | None = None
@@ -212,7 +217,8 @@ def tokenize(
                 where=example.where,
                 **{field: getattr(example, field, None) for _, field, _ in _OPTIONAL}
                 | {"ratings": getattr(example, "ratings", None)}
-                | ({"labels": None} | of_steps if of_steps else {}),
+                | ({"labels": None} | of_steps if of_steps else {})
+                | _carried(example, tokenizer, completion_length),
             )
         )
     report = TokenizeReport(
@@ -240,6 +246,9 @@ def _encode(example: Example, tokenizer: Tokenizer) -> tuple[list[int], list[lis
         ids = [token for step in _encoded_steps(example, tokenizer) for token in step]
         prompt = encode_prompt(example.prompt, tokenizer)
         return prompt, [[*ids, tokenizer.eos_id]], int(prompt[:1] == [tokenizer.bos_id])
+    if isinstance(example, Segments):
+        prompt = encode_prompt(example.prompt, tokenizer)
+        return prompt, [segmented.encode(example, tokenizer)[0]], int(prompt[:1] == [tokenizer.bos_id])
     texts = {
         Completion: lambda: (example.completion,),
         Pair: lambda: (example.chosen, example.rejected),
@@ -255,6 +264,13 @@ def _encode(example: Example, tokenizer: Tokenizer) -> tuple[list[int], list[lis
     prompt = encode_prompt(example.prompt, tokenizer)
     completions = [_end_once(tokenizer.encode(text), tokenizer) for text in texts]
     return prompt, completions, int(prompt[:1] == [tokenizer.bos_id])
+
+
+def _carried(example: Example, tokenizer: Tokenizer, completion_length: int) -> dict[str, tuple]:
+    """What each token of a completion in segments carries, as far as the completion reaches."""
+    if not isinstance(example, Segments):
+        return {}
+    return {name: values[:completion_length] for name, values in segmented.encode(example, tokenizer)[1].items()}
 
 
 def _encoded_steps(example: Steps, tokenizer: Tokenizer) -> list[list[int]]:
@@ -310,6 +326,12 @@ def _check_uniform(examples: Sequence[Example]) -> None:
                 lacks, has = (example, first) if getattr(example, field, None) is None else (first, example)
                 raise DataError(
                     f"{lacks.where}: field {field!r} is missing but {has.where} has it; give it to all or to none"
+                )
+        for field in ("segment_rewards", "trained"):
+            if (getattr(example, field, None) is None) != (getattr(first, field, None) is None):
+                raise DataError(
+                    f"{example.where}: field {field.removeprefix('segment_')!r} is in some records alone "
+                    f"({first.where} is of the other sort); give it to all or to none"
                 )
         for field in ("responses", "samples", "ratings"):
             if hasattr(first, field) and len(getattr(example, field)) != len(getattr(first, field)):
@@ -387,6 +409,12 @@ def collate_trees(
         for b, example in enumerate(examples):
             batch["step_labels"][b, 0, list(example.step_ends)] = example.step_labels
             batch["step_mask"][b, 0, list(example.step_ends)] = True
+    for key, field, dtype in (("token_rewards",) * 2 + (np.float32,), ("trained_mask", "trained", bool)):
+        if examples and getattr(examples[0], field) is not None:
+            batch[key] = np.zeros((rows, sides, completion_length), dtype)
+            for b, example in enumerate(examples):
+                values = getattr(example, field)
+                batch[key][b, 0, : len(values)] = values
     return batch | _optional(examples)
 
 
@@ -403,8 +431,12 @@ def pack(examples: Sequence[Tokenized], length: int) -> list[tuple[Tokenized, ..
             raise ValueError(
                 f"{example.where}: packing takes one completion an example, got {len(example.completions)}"
             )
-        if example.step_ends is not None or example.ratings is not None:
-            raise ValueError(f"{example.where}: packed rows have no place for ratings or steps; use the tree layout")
+        per_token = (example.step_ends, example.ratings, example.token_rewards, example.trained)
+        if any(values is not None for values in per_token):
+            raise ValueError(
+                f"{example.where}: packed rows have no place for ratings or steps, nor for segments; "
+                "use the tree layout"
+            )
         if example.weight is not None:
             raise ValueError(
                 f"{example.where}: packed rows have no place for a weight per example; use the tree layout"

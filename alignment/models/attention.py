@@ -14,17 +14,32 @@ MASKED_SCORE = -1e30
 BLOCK, MOST_BLOCKS = 128, 8
 
 
+ROW, KEYS, VALUES = "bsnd", "bnds", "bnsd"  # how keys and values lie: as a row's projections, and in a cache
+
+
 def attend(q: Array, k: Array, v: Array, mask: Array, *, scale: float, softcap: float | None = None) -> Array:
     """softmax(softcap(scale q k^T), where visible) v, with a float32 softmax; K and V are never repeated for the heads.
 
     q [B, Q, H, d], k and v [B, S, K, d], mask bool [B, Q, S] -> [B, Q, H * d].
     """
+    return _attend(q, k, v, mask, scale, softcap, ROW, ROW)
+
+
+def attend_cache(q: Array, k: Array, v: Array, mask: Array, *, scale: float, softcap: float | None = None) -> Array:
+    """`attend` with k [B, K, d, S] and v [B, K, S, d]: both products then read them as they lie.
+
+    For one query per row, as in decoding, arranging [B, S, K, d] anew takes several times as long as the products.
+    """
+    return _attend(q, k, v, mask, scale, softcap, KEYS, VALUES)
+
+
+def _attend(q, k, v, mask, scale, softcap, keys: str, values: str) -> Array:
     batch, columns, heads, size = q.shape
-    groups = k.shape[2]
+    groups = k.shape[keys.index("n")]
     # One matrix product per row and group: [heads of the group x queries, d] by [d, keys].
     q = q.reshape(batch, columns, groups, heads // groups, size).transpose(0, 2, 3, 1, 4)
     q = q.reshape(batch, groups, -1, size)
-    scores = jnp.einsum("bnmd,bsnd->bnms", q, k, preferred_element_type=jnp.float32) * scale
+    scores = jnp.einsum(f"bnmd,{keys}->bnms", q, k, preferred_element_type=jnp.float32) * scale
     if softcap is not None:
         scores = softcap * jnp.tanh(scores / softcap)
     scores = scores.reshape(batch, groups, heads // groups, columns, -1)
@@ -34,7 +49,7 @@ def attend(q: Array, k: Array, v: Array, mask: Array, *, scale: float, softcap: 
     weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     total = weights.sum(axis=-1)
     weights = weights.reshape(batch, groups, -1, weights.shape[-1]).astype(v.dtype)
-    out = jnp.einsum("bnms,bsnd->bnmd", weights, v, preferred_element_type=jnp.float32)
+    out = jnp.einsum(f"bnms,{values}->bnmd", weights, v, preferred_element_type=jnp.float32)
     out = (out.reshape(batch, groups, -1, columns, size) / total[..., None]).astype(v.dtype)
     return out.transpose(0, 3, 1, 2, 4).reshape(batch, columns, heads * size)
 

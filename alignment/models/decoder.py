@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 
 from alignment.models import rotary
-from alignment.models.attention import attend, attend_row
+from alignment.models.attention import attend_cache, attend_row
 from alignment.models.config import SLIDING, DecoderConfig
 from alignment.models.linear import matmul
 from alignment.models.quantized import dense
@@ -49,7 +49,8 @@ _ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": lambda x: jax.nn.gelu(x, appro
 class Cache(NamedTuple):
     """Keys and values of the columns seen so far; `length` is the next free column (the same for every row)."""
 
-    layers: tuple[tuple[Array, Array], ...]  # per layer (k, v), each [B, S, K, d]; separate buffers decode fastest
+    # Per layer keys [B, K, d, S] and values [B, K, S, d], as `attend_cache` reads them; one buffer each is fastest.
+    layers: tuple[tuple[Array, Array], ...]
     segment_ids: Array  # i32 [B, S], 0 where nothing is written
     positions: Array  # i32 [B, S], which a sliding window is measured in
     length: Array  # i32 []
@@ -172,18 +173,20 @@ def init_cache(config: DecoderConfig, batch: int, size: int) -> Cache:
     """An empty cache of `size` columns."""
     if batch < 1 or size < 1:
         raise ValueError(f"a cache needs batch >= 1 and size >= 1, got {batch} and {size}")
-    shape = (batch, size, config.num_kv_heads, config.head_dim)
-    zeros = lambda: jnp.zeros(shape, config.dtype)  # noqa: E731
-    layers = tuple((zeros(), zeros()) for _ in range(config.num_layers))
+    zeros = lambda *shape: jnp.zeros((batch, config.num_kv_heads, *shape), config.dtype)  # noqa: E731
+    layers = tuple((zeros(config.head_dim, size), zeros(size, config.head_dim)) for _ in range(config.num_layers))
     columns = lambda: jnp.zeros((batch, size), jnp.int32)  # noqa: E731
     return Cache(layers, columns(), columns(), jnp.zeros((), jnp.int32))
 
 
 def grow_cache(cache: Cache, extra: int) -> Cache:
     """The same cache with `extra` free columns at its end (prefill in a tight buffer, then decode in a larger one)."""
-    pad = lambda a: jnp.pad(a, ((0, 0), (0, extra)) + ((0, 0),) * (a.ndim - 2))  # noqa: E731
-    rest = {"segment_ids": pad(cache.segment_ids), "positions": pad(cache.positions)}
-    return cache._replace(layers=jax.tree.map(pad, cache.layers), **rest)
+
+    def pad(a: Array, axis: int) -> Array:
+        return jnp.pad(a, [(0, extra if i == axis else 0) for i in range(a.ndim)])
+
+    layers = tuple((pad(keys, 3), pad(values, 2)) for keys, values in cache.layers)
+    return cache._replace(layers=layers, segment_ids=pad(cache.segment_ids, 1), positions=pad(cache.positions, 1))
 
 
 def _check_fits(cache: Cache, columns: int) -> None:
@@ -248,7 +251,7 @@ def _layer(config, h, layer, rotation, mask, store=None):
         mixed = attend_row(q, k, v, mask, causal=config.causal, in_scan=config.scan_layers, **scores)
     else:
         k, v = store(k, v)
-        mixed = attend(q, k, v, mask, **scores)
+        mixed = attend_cache(q, k, v, mask, **scores)
     x = _project(layer, "o", mixed)
     h = h + (_norm(config, layer, "attention_post_norm", x) if config.post_norms else x)
     x = _norm(config, layer, "mlp_norm", h)
@@ -302,6 +305,8 @@ def hidden(
         )
     # The table is cast before it is gathered: half the bytes travel in bfloat16.
     h = _held(rows, _whole(rows, params["embedding"].astype(config.dtype))[tokens])
+    if "embedding_noise" in params:  # drawn for these very rows, see `alignment.training.embedding_noise`
+        h = h + params["embedding_noise"].astype(h.dtype)
     if config.embedding_scale:
         h = h * jnp.asarray(math.sqrt(config.hidden_size), h.dtype)
     if config.learned_positions:
@@ -325,8 +330,8 @@ def hidden(
 
             def store(k, v, keys=keys, values=values):
                 put = jax.lax.dynamic_update_slice
-                at = (0, start, 0, 0)
-                return put(keys, k.astype(keys.dtype), at), put(values, v.astype(values.dtype), at)
+                k, v = k.transpose(0, 2, 3, 1).astype(keys.dtype), v.transpose(0, 2, 1, 3).astype(values.dtype)
+                return put(keys, k, (0, 0, 0, start)), put(values, v, (0, 0, start, 0))
 
             here = _of_kind(rotations, mask, near, slides and slides[i])
             h, pair = _layer(config, h, layer, *here, store)

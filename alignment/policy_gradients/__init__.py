@@ -155,6 +155,10 @@ from alignment.policy_gradients.penalties import (
     kl_k3,
     kl_k3_plus,
 )
+from alignment.policy_gradients.self_play import (
+    nash_md_pg,
+    nash_md_pg_tokens,
+)
 from alignment.policy_gradients.shaping import (
     clip_rewards,
     dynamic_sampling_filter,
@@ -355,6 +359,8 @@ __all__ = [
     "mo_grpo_advantages",
     "mo_grpo_normalized_advantages",
     "mogfn_trajectory_balance",
+    "nash_md_pg",
+    "nash_md_pg_tokens",
     "ngrpo_advantages",
     "nlpo_logps",
     "nlpo_token_logps",

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
+from alignment import checks
 from alignment.models import heads
+from alignment.training.references import apo_momentum
 
 SCHEDULES = ("constant", "cosine", "linear")
 
@@ -56,7 +59,41 @@ def make(config: Mapping[str, Any], steps: int) -> tuple[optax.GradientTransform
             mask=decayed,
         )
     )
-    return optax.chain(*parts, *frozen), rate  # decay moves what has no gradient
+    chain = optax.chain(*parts, *frozen)  # decay moves what has no gradient
+    if config["momentum_every"]:
+        chain = with_momentum_of_rounds(chain, config["momentum_every"], config["momentum_alpha"])
+    return chain, rate
+
+
+def with_momentum_of_rounds(
+    inner: optax.GradientTransformation, every: int, alpha: float
+) -> optax.GradientTransformation:
+    """`inner`, and after every `every` updates a further one to `apo_momentum` of its last two solutions.
+
+    A round of `every` steps is one inner solve; its solution, not the extrapolated policy, is what the next round's is
+    compared with. A step that is skipped because its loss is not finite is no step of a round.
+    """
+    checks.number("config.optimizer.momentum_every", every, 1, closed="left")
+    checks.number("config.optimizer.momentum_alpha", alpha, 0.0, 1.0, closed="left")
+
+    def init(params):
+        return {"inner": inner.init(params), "solution": jax.tree.map(jnp.copy, params), "count": jnp.zeros((), int)}
+
+    def update(updates, state, params=None):
+        updates, of_inner = inner.update(updates, state["inner"], params)
+        count = state["count"] + 1
+
+        def end_of_round(updates):
+            solution = optax.apply_updates(params, updates)
+            moved = apo_momentum(solution, state["solution"], alpha=alpha)
+            return jax.tree.map(jnp.subtract, moved, params), solution
+
+        updates, solution = jax.lax.cond(
+            count % every == 0, end_of_round, lambda updates: (updates, state["solution"]), updates
+        )
+        return updates, {"inner": of_inner, "solution": solution, "count": count}
+
+    return optax.GradientTransformation(init, update)
 
 
 def _frozen_but(names: tuple[str, ...]) -> optax.GradientTransformation:

@@ -45,6 +45,22 @@ def token_rewards(logps: Callable[[dict], jax.Array]) -> Callable[[dict, dict], 
     return lambda better, worse: treg_token_rewards(logps(better), logps(worse))
 
 
+def score_all(
+    score: Callable[..., jax.Array], batches: Iterable[tuple[dict, ...]], device_mesh
+) -> dict[int, np.ndarray]:
+    """`score` [S, T] of every example of the batches by its id; on several hosts each scores its part of them."""
+    table: dict[int, np.ndarray] = {}
+    for arguments in batches:
+        values = score(*(mesh.put_batch(device_mesh, batch) for batch in arguments))
+        numbers, valid = arguments[0]["ids"], arguments[0]["valid"]
+        if jax.process_count() > 1:
+            values, numbers, valid = (
+                multihost_utils.process_allgather(x, tiled=True) for x in (values, numbers, valid)
+            )
+        table |= {int(i): row for i, row, ok in zip(numbers, np.asarray(values), valid, strict=True) if ok}
+    return table
+
+
 def load_or_score(
     path: Path,
     score: Callable[..., jax.Array],
@@ -62,17 +78,8 @@ def load_or_score(
     scores its part of a batch and all get the whole table.
     """
 
-    def scored(arguments: tuple[dict, ...]) -> dict[int, np.ndarray]:
-        values = score(*(mesh.put_batch(device_mesh, batch) for batch in arguments))
-        numbers, valid = arguments[0]["ids"], arguments[0]["valid"]
-        if jax.process_count() > 1:
-            values, numbers, valid = (
-                multihost_utils.process_allgather(x, tiled=True) for x in (values, numbers, valid)
-            )
-        return {int(i): row for i, row, ok in zip(numbers, np.asarray(values), valid, strict=True) if ok}
-
     batches = iter(batches)
-    table = scored(next(batches))
+    table = score_all(score, [next(batches)], device_mesh)
     if path.exists():
         with np.load(path, allow_pickle=False) as stored:
             old = dict(zip(stored["ids"].tolist(), stored["values"], strict=True)) if "values" in stored else {}
@@ -82,8 +89,7 @@ def load_or_score(
             return old
         if jax.process_index() == 0:
             print(f"{path} is of other data or of another model; scoring again", flush=True)
-    for batch in batches:
-        table |= scored(batch)
+    table |= score_all(score, batches, device_mesh)
     if jax.process_index() == 0:
         temporary = path.with_suffix(".tmp.npz")
         np.savez(temporary, ids=np.array(list(table)), values=np.stack(list(table.values())))

@@ -48,6 +48,7 @@ CASES = {
     "reinforce_objective": (SAMPLES, []),
     "reverse_kl_gradient": (LOGPS, []),
     "reward_weighted_objective": (SAMPLES, [("beta", 0.0)]),
+    "roc_auc": ((PAIRS, np.tile(np.arange(6) % 2 == 0, (4, 1))), []),
     "squared_hellinger_conjugate": ((PAIRS[0],), []),
     "turning_utilities": ((VECTORS[0],), [("slope", 0.0)]),
 }

@@ -93,6 +93,7 @@ FAULTS |= {
 }
 RATED = {"prompt": "p", "completion": "a", "ratings": [None, 1.0]}
 STEPS = {"prompt": "p", "steps": ["one", "two"], "labels": [1, 0.5], "correct": True}
+SEGMENTS = {"prompt": "p", "segments": ["a", "ä"], "rewards": [-0.5, 0.0], "trained": [True, False]}
 SAMPLED = PAIR | {"samples": ["x", "y"]}
 FAULTS |= {
     "tie_as_text": ("pairs", PAIR | {"tie": "false"}, ("'tie'", "true or false", "'false'")),
@@ -174,7 +175,7 @@ def test_empty_file_unknown_type_and_missing_file_are_errors(tmp_path):
         formats.read(tmp_path / "none.jsonl", "pairs")
     with pytest.raises(DataError, match="no file matches"):
         formats.read(tmp_path / "none*.jsonl", "pairs")
-    with pytest.raises(ValueError, match="triples, ratings, steps, sampled_pairs, prompts"):
+    with pytest.raises(ValueError, match="triples, ratings, steps, segments, sampled_pairs, prompts"):
         formats.read(tmp_path / "none.jsonl", "dpo")
 
 
@@ -268,6 +269,7 @@ def test_parquet_gives_the_examples_of_jsonl(tmp_path, kind):
         "triples": [TRIPLE | {"gold": "ä", "weight": 1.0}, TRIPLE],
         "ratings": [RATED | {"ratings": [0.5, None], "weight": 1.0}, RATED],
         "steps": [STEPS | {"correct": False, "weight": 1.0}, STEPS],
+        "segments": [SEGMENTS | {"ended": [True, True], "weight": 1.0}, SEGMENTS],
         "sampled_pairs": [SAMPLED | {"weight": 1.0}, SAMPLED],
         "prompts": [QUERY | {"numbers": [3, 4], "target": 7}, {"prompt": "ä", "target": 8}],
     }[kind]

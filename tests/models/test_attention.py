@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alignment.models.attention import BLOCK, attend, attend_row
+from alignment.models.attention import BLOCK, attend, attend_cache, attend_row
 from alignment.models.linear import matmul
 
 
@@ -57,6 +57,12 @@ def test_a_few_queries_over_many_keys_attend_as_in_the_whole_row():
     q, k, v, mask = drawn(48)
     whole = attend(q, k, v, mask, scale=0.3)
     np.testing.assert_allclose(attend(q[:, 40:], k, v, mask[:, 40:], scale=0.3), whole[:, 40:], rtol=1e-5, atol=1e-6)
+
+
+def test_keys_and_values_as_a_cache_keeps_them_give_the_same():
+    q, k, v, mask = drawn(48)
+    cached = attend_cache(q, k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3), mask, scale=0.3, softcap=5.0)
+    np.testing.assert_allclose(cached, attend(q, k, v, mask, scale=0.3, softcap=5.0), rtol=1e-5, atol=1e-6)
 
 
 def test_scores_of_any_size_neither_overflow_nor_lose_the_gradient():
