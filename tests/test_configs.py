@@ -39,7 +39,7 @@ SCRIPTS = {
     "evolve": (evolution.base, evolution.FREE, evolution.check_numbers),
     # Runs in tests/experiments/test_evaluate.py: it trains nothing.
     "evaluate": (evaluate_config.base, evaluate_config.FREE, evaluate_config.check_numbers),
-    # Runs in tests/experiments/test_overoptimization.py: it trains several models, one after the other.
+    # Runs in tests/experiments/test_overoptimization_run.py: it trains several models, one after the other.
     "overoptimization": (
         overoptimization_config.base,
         overoptimization_config.FREE,
