@@ -34,7 +34,7 @@ def base() -> ConfigDict:
     config.data.split = "train"  # of TFDS
     config.data.eval_split = "test"
     config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
-    config.data.tokenizer = ""  # "": the model's directory if it has one, else bytes; or a directory
+    config.data.tokenizer = ""  # "": the model's directory if it has one, else bytes; "bytes"; or a directory
     config.data.prompt_length = 32
     config.data.completion_length = 48
     config.data.too_long = "error"  # error | drop | truncate; what is dropped or cut is counted and printed

@@ -34,7 +34,7 @@ def base() -> ConfigDict:
     config.data.size = 2048  # of a generated task
     config.data.eval_size = 128
     config.data.difficulty = 2
-    config.data.tokenizer = ""  # "": the model's directory if it has one, else bytes; or a directory
+    config.data.tokenizer = ""  # "": the model's directory if it has one, else bytes; "bytes"; or a directory
     config.data.prompt_length = 32
     config.data.completion_length = 16
     config.data.too_long = "error"  # error | drop, for prompts that do not fit; counted and printed

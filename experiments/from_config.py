@@ -389,13 +389,18 @@ def initial_state(
     return jax.jit(create, out_shardings=shardings)(params, moving), abstract, shardings
 
 
-def load_params(key: str, directory: str, model: decoder.Model, device_mesh, rules=mesh.RULES) -> Any:
-    """Parameters of a finished run (its WORKDIR) or of a Hugging Face directory, of this model, on the mesh."""
+def load_params(
+    key: str, directory: str, model: decoder.Model, device_mesh, rules=mesh.RULES, step: int | None = None
+) -> Any:
+    """Parameters of a finished run (its WORKDIR) or of a Hugging Face directory, of this model, on the mesh.
+
+    Of a run the newest, or those of `step` where its checkpoint was kept.
+    """
     path = Path(directory)
     if (path / "checkpoints").is_dir():
         shapes = jax.eval_shape(model.init, jax.random.key(0))
         abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes, rules))
-        return checkpoints.restore_params(path / "checkpoints", abstract, describe_model(model.config))
+        return checkpoints.restore_params(path / "checkpoints", abstract, describe_model(model.config), step)
     if not (path / "config.json").is_file():
         raise ValueError(
             f"{key}: {directory} is neither the WORKDIR of a finished run (with checkpoints/) nor a Hugging Face "
@@ -434,7 +439,9 @@ def load_run(key: str, directory: str, device_mesh) -> tuple[ConfigDict, Any, de
 
 def load_tokenizer(config: ConfigDict) -> Any:
     directory = config.data.tokenizer or config.model.hugging_face
-    return tokenizers.HuggingFaceTokenizer(directory) if directory else tokenizers.ByteTokenizer()
+    if directory in ("", "bytes"):
+        return tokenizers.ByteTokenizer()
+    return tokenizers.HuggingFaceTokenizer(directory)
 
 
 def reference_params(config: ConfigDict, before: Path, model: decoder.Model, start: Any, device_mesh) -> Any:

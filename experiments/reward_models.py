@@ -187,7 +187,7 @@ def load_reward(key: str, entry: Mapping[str, Any], device_mesh) -> Scorer:
     named, name, standardise = entry.pop("checkpoint"), entry.pop("combine", ""), entry.pop("standardise", False)
     entry.pop("weight", None)
     directories = [named] if isinstance(named, str) else list(named)
-    combine = _combination(key, name)
+    combine = combination(key, name)
     allowed = statistics.hyperparameters_of(combine) if name else {}
     if unknown := sorted(set(entry) - set(allowed)):
         options = ", ".join(sorted({*allowed, "checkpoint", "combine", "standardise", "weight"}))
@@ -226,7 +226,8 @@ def _combinations() -> dict[str, Callable]:
     return found
 
 
-def _combination(key: str, name: str) -> Callable | None:
+def combination(key: str, name: str) -> Callable | None:
+    """The function that `combine` names in a reward's entry, None for no name; ValueError with the nearest."""
     found = _combinations()
     if name and name not in found:
         nearest = difflib.get_close_matches(name, list(found), n=3, cutoff=0.5) or sorted(found)
@@ -252,6 +253,11 @@ def rewarder(
             parts = [on_host(prompts, completions, records)] if on_host else []
             for name, weight, score in models:
                 values = np.asarray(score(prompts, completions), np.float32)
+                if values.shape != (len(prompts),):
+                    raise ValueError(
+                        f"config.rewards.{name}: gave scores of shape {values.shape} for {len(prompts)} completions; "
+                        "one number for each is needed"
+                    )
                 bad = ~np.isfinite(values)
                 values = np.where(bad, np.float32(settings.on_failure), values)
                 counts = {"not_finite": int(bad.sum())} if bad.any() else {}

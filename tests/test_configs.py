@@ -17,6 +17,7 @@ from configs import diffusion as diffusion_config
 from configs import evaluate as evaluate_config
 from configs import flow as flow_config
 from configs import generate as generate_config
+from configs import overoptimization as overoptimization_config
 from experiments import diffusion, evolve, finetune, flow, generate, reinforce
 
 CONFIGS = sorted(
@@ -38,6 +39,12 @@ SCRIPTS = {
     "evolve": (evolution.base, evolution.FREE, evolution.check_numbers),
     # Runs in tests/experiments/test_evaluate.py: it trains nothing.
     "evaluate": (evaluate_config.base, evaluate_config.FREE, evaluate_config.check_numbers),
+    # Runs in tests/experiments/test_overoptimization_run.py: it trains several models, one after the other.
+    "overoptimization": (
+        overoptimization_config.base,
+        overoptimization_config.FREE,
+        overoptimization_config.check_numbers,
+    ),
 }
 
 

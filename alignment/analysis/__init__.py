@@ -46,10 +46,18 @@ from alignment.analysis.information import (
     entropy,
     pair_label_probability,
 )
+from alignment.analysis.proxy_points import (
+    ConstrainedHistory,
+    mu_constrained_bandit,
+    summed_rewards_bandit,
+    turning_utilities,
+    xi_constrained_bandit,
+)
 from alignment.analysis.rankings import idealized_log_ratio, roc_auc
 
 __all__ = [
     "BanditHistory",
+    "ConstrainedHistory",
     "Entanglement",
     "Frontier",
     "LogitDecomposition",
@@ -73,6 +81,7 @@ __all__ = [
     "linear_conjugate",
     "logit_q_decomposition",
     "margin_coefficients",
+    "mu_constrained_bandit",
     "offline_bandit",
     "on_policy_bandit",
     "pair_label_probability",
@@ -85,4 +94,7 @@ __all__ = [
     "reward_weighted_objective",
     "roc_auc",
     "squared_hellinger_conjugate",
+    "summed_rewards_bandit",
+    "turning_utilities",
+    "xi_constrained_bandit",
 ]

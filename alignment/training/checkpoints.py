@@ -134,15 +134,16 @@ def restore(manager, step: int, abstract_state: Any, data_iterator: Any, descrip
         ) from error
 
 
-def restore_params(directory: str | os.PathLike, abstract_params: Any, model: dict) -> Any:
-    """Only the parameters of a finished run's newest checkpoint, for a run that starts from it."""
+def restore_params(directory: str | os.PathLike, abstract_params: Any, model: dict, step: int | None = None) -> Any:
+    """Only the parameters of a checkpoint of a finished run, its newest unless `step` names one."""
     directory = Path(directory).absolute()
     if not directory.is_dir():
         raise CheckpointError(f"no checkpoints in {directory}")
     manager = ocp.CheckpointManager(directory)
-    step = manager.latest_step()
-    if step is None:
-        raise CheckpointError(f"no checkpoints in {directory}")
+    there = manager.all_steps()
+    if not there or (step is not None and step not in there):
+        raise CheckpointError(f"no checkpoint{'s' if step is None else f' of step {step}'} in {directory}")
+    step = max(there) if step is None else step
     saved = read_description(manager, step)
     if saved["model"] != model:
         raise CheckpointError(f"the checkpoint in {directory} is of another model: {_mismatch(saved['model'], model)}")

@@ -50,6 +50,7 @@ CASES = {
     "reward_weighted_objective": (SAMPLES, [("beta", 0.0)]),
     "roc_auc": ((PAIRS, np.tile(np.arange(6) % 2 == 0, (4, 1))), []),
     "squared_hellinger_conjugate": ((PAIRS[0],), []),
+    "turning_utilities": ((VECTORS[0],), [("slope", 0.0)]),
 }
 each = pytest.mark.parametrize("name", CASES)
 
@@ -64,9 +65,11 @@ def call(name, *given, **hyper):
 
 def test_every_public_function_has_a_case_and_every_module_exports_its_own():
     # `margin_coefficients` takes a loss, and is held to autodiff and closed forms in test_gradients.py; the bandits
-    # take a key and an objective, and are held to their limits in test_bandits.py.
+    # take a key and return a history, and are held to their limits in test_bandits.py and test_proxy_bandits.py.
     functions = {n for n in analysis.__all__ if inspect.isfunction(getattr(analysis, n))}
-    assert functions == set(CASES) | {"margin_coefficients", "offline_bandit", "on_policy_bandit"}
+    bandits = {"offline_bandit", "on_policy_bandit", "summed_rewards_bandit"}
+    bandits |= {"mu_constrained_bandit", "xi_constrained_bandit"}
+    assert functions == set(CASES) | bandits | {"margin_coefficients"}
     for info in pkgutil.iter_modules(analysis.__path__):
         module = importlib.import_module(f"alignment.analysis.{info.name}")
         own = {n for n, f in inspect.getmembers(module, inspect.isfunction) if f.__module__ == module.__name__}

@@ -154,6 +154,16 @@ def test_a_score_that_is_not_finite_is_a_failure_and_worth_what_the_config_says(
     assert got.report.counts == {"not_finite": 1} and "broken, completion 1" in got.report.first["not_finite"]
 
 
+@pytest.mark.parametrize("scores", [np.ones(1), np.ones(3), np.ones((2, 1)), np.float32(1.0)])
+def test_scores_of_the_wrong_length_are_an_error_that_names_the_reward(scores):
+    models = [("short", 1.0, lambda prompts, texts: scores)]
+    with (
+        reward_models.rewarder([], [], models, online.base().reward_runner) as rewarder,
+        pytest.raises(ValueError, match=r"config\.rewards\.short: gave scores of shape \(.*\) for 2 completions"),
+    ):
+        rewarder(["p", "p"], ["a", "b"], [{}, {}])
+
+
 # --- voters, heads that are handed on, parameters that stay ----------------------------------------------------------
 
 
