@@ -9,7 +9,8 @@ from configs import common
 
 
 def get_config():
-    config = common.unlearning({"rmu_forget": {"weight": 1.0, "coefficient": 6.5}, "rmu_retain": {"weight": 100.0}})
+    config = common.unlearning({"rmu_forget": {"weight": 1.0, "coefficient": 6.5}, "rmu_retain": {"weight": 10.0}})
     config.training.features_layer = 1
     config.optimizer.only = ("down",)
+    config.optimizer.learning_rate = 1e-2  # of one matrix; at 3e-4 twenty steps do nothing
     return config
