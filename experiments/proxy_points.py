@@ -1,8 +1,8 @@
 """Finds the proxy points of several rewards: how much of each is best by a metric that is trusted, from finished runs.
 
-    python -m experiments.proxy_points --metric=gold --runs=DIR,DIR --workdir=DIR
+    python -m experiments.proxy_points --trusted=gold --seen=DIR,DIR --workdir=DIR
 
-`--runs` are WORKDIRs of online runs (experiments.reinforce) that nothing constrained and that passed the point: each
+`--seen` are WORKDIRs of online runs (experiments.reinforce) that nothing constrained and that passed the point: each
 was rewarded by the rewards in question and looked at the trusted one with weight 0, for example
 `config.rewards = {"helpful": {"checkpoint": ...}, "short": {"function": ...}, "gold": {"weight": 0.0, ...}}`. Every
 evaluation is a point, and a quadratic of the rewards is fitted to the metric; more points come with a smaller
@@ -26,23 +26,23 @@ from alignment.training.logging import read_metrics
 from experiments import finetune
 from experiments.from_config import say
 
-RUNS = flags.DEFINE_list("runs", [], "WORKDIRs of finished online runs, with commas between.")
-METRIC = flags.DEFINE_string("metric", "", "The name of the trusted reward in config.rewards of these runs.")
+RUNS = flags.DEFINE_list("seen", [], "WORKDIRs of finished online runs, with commas between.")
+METRIC = flags.DEFINE_string("trusted", "", "The name of the trusted reward in config.rewards of these runs.")
 
 
 def read(run: str, metric: str) -> tuple[list[str], np.ndarray, np.ndarray]:
     """(names of the rewards, their means [P, N], the metric [P]) at the evaluations of a run."""
     path = Path(run)
     if not (path / "result.json").is_file():
-        raise ValueError(f"--runs: {run} is not the WORKDIR of a finished run (it has no result.json)")
+        raise ValueError(f"--seen: {run} is not the WORKDIR of a finished run (it has no result.json)")
     rewards = json.loads((path / "result.json").read_text())["config"].get("rewards", {})
     if metric not in rewards:
-        raise ValueError(f"--metric: {run} has no reward {metric!r}; it has: {', '.join(sorted(rewards)) or 'none'}")
+        raise ValueError(f"--trusted: {run} has no reward {metric!r}; it has: {', '.join(sorted(rewards)) or 'none'}")
     if (weight := (rewards[metric] or {}).get("weight", 1.0)) != 0:
-        raise ValueError(f"--metric: {run} was trained on {metric} (weight {weight:g}); a trusted metric has weight 0")
+        raise ValueError(f"--trusted: {run} was trained on {metric} (weight {weight:g}); a trusted metric has weight 0")
     names = sorted(set(rewards) - {metric})
     if not names:
-        raise ValueError(f"--runs: {run} has no reward beside {metric}")
+        raise ValueError(f"--seen: {run} has no reward beside {metric}")
     lines = [line for line in read_metrics(path / "metrics.jsonl") if line["split"] == "eval"]
     returns = np.array([[line[f"reward_{name}"] for name in names] for line in lines], np.float64)
     return names, returns.reshape(-1, len(names)), np.array([line[f"reward_{metric}"] for line in lines], np.float64)
@@ -51,18 +51,18 @@ def read(run: str, metric: str) -> tuple[list[str], np.ndarray, np.ndarray]:
 def run(runs: Sequence[str], metric: str, workdir: Path) -> dict[str, Any]:
     """Writes the proxy points, and returns them."""
     if not runs:
-        raise ValueError("--runs: names no run")
+        raise ValueError("--seen: names no run")
     finetune.check_writable(workdir)
     found = [read(directory, metric) for directory in runs]
     names = found[0][0]
     for directory, (others, *_) in zip(runs, found, strict=True):
         if others != names:
-            raise ValueError(f"--runs: {directory} has the rewards {', '.join(others)}, {runs[0]} {', '.join(names)}")
+            raise ValueError(f"--seen: {directory} has the rewards {', '.join(others)}, {runs[0]} {', '.join(names)}")
     returns, values = (np.concatenate(x) for x in zip(*(f[1:] for f in found), strict=True))
     try:
         point = proxy_points.joint_proxy_point(returns, values)
     except ValueError as error:
-        raise ValueError(f"--runs: {error}; an evaluation is a point, so lower config.training.eval_every") from None
+        raise ValueError(f"--seen: {error}; an evaluation is a point, so lower config.training.eval_every") from None
     thresholds = dict(zip(names, point.tolist(), strict=True))
     ends = {name: bool(np.isclose(point[n], returns[:, n].max())) for n, name in enumerate(names)}
     result = {"metric": metric, "points": len(values), "thresholds": thresholds, "at_the_end_of_what_was_seen": ends}
@@ -82,5 +82,5 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["runs", "metric", "workdir"])
+    flags.mark_flags_as_required(["seen", "trusted", "workdir"])
     app.run(main)
