@@ -5,7 +5,8 @@ on four of them combined (arXiv 2310.02743), by best-of-n and by PPO, and scored
 
 python -m experiments.overoptimization --config=configs/overoptimization.py --workdir=runs/overoptimization
 
-Not measured yet.
+About 1,100 CPU-seconds. Measured on 2 shared cores, 2026-11-21 (docs/overoptimization.md): gold turns over before 2.5
+nats of PPO in every seed; ensembles of four peak a little higher in best-of-n and turn no later.
 """
 
 from ml_collections import ConfigDict

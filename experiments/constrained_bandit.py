@@ -1,6 +1,6 @@
 """Two rewards that rise while the utility turns over: their sum against constraints at the proxy points, on a bandit.
 
-    python -m experiments.constrained_bandit --workdir=DIR [--seeds=5]
+    python -m experiments.constrained_bandit --workdir=DIR [--bandits=5]
 
 Runs `alignment.analysis.summed_rewards_bandit`, takes the proxy points from it (`joint_proxy_point`), and holds them
 with `mu_constrained_bandit` and `xi_constrained_bandit`; then searches for better ones with the simplex of Nelder and
@@ -26,7 +26,7 @@ from alignment.training import proxy_figures
 from experiments import finetune
 from experiments.from_config import say
 
-SEEDS = flags.DEFINE_integer("seeds", 5, "Bandits, each with all of the runs.")
+SEEDS = flags.DEFINE_integer("bandits", 5, "Bandits, each with all of the runs.")
 
 _STATES, _ARMS, _STEPS = 32, 64, 2000
 _POINT, _SLOPE = 1.25, 4.0  # of the utility
@@ -46,7 +46,7 @@ def bandit(key: jax.Array) -> tuple[jax.Array, jax.Array]:
 def run(workdir: Path, seeds: int = 5) -> dict[str, list[dict[str, Any]]]:
     """All runs; returns by method what stands in runs.jsonl."""
     if seeds < 1:
-        raise ValueError(f"--seeds: must be at least 1, got {seeds}")
+        raise ValueError(f"--bandits: must be at least 1, got {seeds}")
     finetune.check_writable(workdir)
     keys = jax.random.split(jax.random.key(0), seeds)
     rewards, utilities = jax.vmap(bandit)(jax.random.split(jax.random.key(1), seeds))
