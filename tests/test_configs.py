@@ -10,7 +10,7 @@ import re
 import pytest
 import tiny_runs
 
-from alignment.training import checkpoints
+from alignment.training import checkpoints, logging
 from alignment.training.logging import read_metrics
 from configs import common, evolution, online
 from configs import diffusion as diffusion_config
@@ -76,6 +76,12 @@ def begin_in(config, beginnings):
     beginning = json.dumps(checkpoints.as_json(finetune.config_before(config).to_dict()))
     config.before_workdir = str(beginnings / hashlib.sha256(beginning.encode()).hexdigest()[:12])
     return beginnings / config.before_workdir
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    """Drawing costs a good part of a run of three steps; the scripts' own tests look at the figures."""
+    monkeypatch.setattr(logging, "draw_curves", lambda *_, **__: None)
 
 
 @configs_of("reinforce")
