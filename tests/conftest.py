@@ -1,6 +1,7 @@
 """Eight virtual devices, quick compiles and a compilation cache, set before jax is first used."""
 
 import gc
+import itertools
 import os
 import tempfile
 
@@ -49,10 +50,15 @@ def pytest_collection_modifyitems(items):
     items[:] = [next(by_kernel) if kernel(item) else item for item in items]
 
 
+_TESTS = itertools.count()
+
+
 @pytest.fixture(autouse=True)
 def _memory_maps_are_given_back():
     """Each compiled program holds three of the 65,530 memory maps of a process; Linux kills one that asks for more."""
     yield
+    if next(_TESTS) % 20:  # reading the list takes milliseconds
+        return
     with open("/proc/self/maps") as maps:
         if sum(1 for _ in maps) > 12_000:
             import jax
