@@ -23,7 +23,7 @@ HELPERS = {"arrays"}
 @pytest.mark.parametrize("name", evaluation.__all__)
 def test_docstring_names_the_source(name):
     text = inspect.getdoc(getattr(evaluation, name))
-    assert name in PARTS or re.search(r"Paper: .*(arXiv\s\d{4}\.\d{5}|19\d\d)", text, re.DOTALL), name
+    assert name in PARTS or re.search(r"Paper: .*(arXiv\s+\d{4}\.\d{5}|(19|20)\d\d)", text, re.DOTALL), name
 
 
 def test_every_module_exports_its_functions():
