@@ -1,4 +1,4 @@
-"""Reward against KL: checkpoints of DPO and of GRPO, guidance at several scales and best-of-n from one supervised model.
+"""Reward against KL: checkpoints of DPO and of GRPO, guidance at several scales and best-of-n, from one start.
 
 python -m experiments.finetune --config=configs/dpo.py --workdir=runs/dpo \
     --config.checkpoints.every=20 --config.checkpoints.keep_last=100

@@ -11,8 +11,8 @@ def base() -> ConfigDict:
     config.seed = 0
     # name -> WORKDIR of a finished run, or a Hugging Face directory; all of one tokenizer
     config.models = ConfigDict()
-    # One of config.models: outputs then say `kl`, log p(output) - log reference(output) in nats, p what it was drawn from
-    # (decoders that choose among several have none, but best-of-n of the reference its bound); "": none
+    # One of config.models: outputs then say `kl`, log p(output) - log reference(output) in nats, p what they were drawn
+    # from (decoders that choose among several have none, best-of-n of the reference its bound); "": none
     config.reference = ""
     # name of a column of the table -> {"decoder": function of experiments.decoders, its options}
     config.decoders = ConfigDict()

@@ -3,8 +3,9 @@
 Pure functions of tables: `preferences` (payoffs, best responses, duality gaps), `self_play` and `sampled_self_play`
 (Nash-MD, mirror descent, its optimistic form, INPO, ONPO), `targets` (distributions p ~ a exp(r / beta), GDC),
 `regret_matching` (matrix games by counterfactual regret), `latents` (text sorted into strategies, LSPO), `bandits` and
-`regret` (EVOLvE's suite), `bilevel` (PARL) and `annotators` (MaxMin-RLHF). `bandit_text` writes bandits as prompts. As with `alignment.analysis`, what
-comes back is what an argument is about, no value per example of a batch. Only jax, numpy and chex are imported.
+`regret` (EVOLvE's suite), `bilevel` (PARL) and `annotators` (MaxMin-RLHF). `bandit_text` writes bandits as prompts. As
+with `alignment.analysis`, what comes back is what an argument is about, no value per example of a batch. Only jax,
+numpy and chex are imported.
 """
 
 from alignment.games.annotators import (

@@ -20,8 +20,8 @@ Array = jax.Array
 class Clusters(NamedTuple):
     """Whose cluster each point is in, the centres, and after each step the mean squared distance to the nearest centre.
 
-    Shapes: assignments int32 `[N]`, centres float32 `[K, D]`, distortions float32 `[steps + 1]`, the first of the centres
-    that were given.
+    Shapes: assignments int32 `[N]`, centres float32 `[K, D]`, distortions float32 `[steps + 1]`, the first of the given
+    centres.
     """
 
     assignments: Array

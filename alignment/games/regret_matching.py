@@ -17,7 +17,8 @@ Array = jax.Array
 class RegretMatching(NamedTuple):
     """After each step the averages of the strategies so far, which converge; and the regrets at the end.
 
-    Shapes: rows float32 `[steps, ..., A]`, columns `[steps, ..., B]`; row_regrets `[..., A]`, column_regrets `[..., B]`.
+    Shapes: rows float32 `[steps, ..., A]`, columns `[steps, ..., B]`, row_regrets `[..., A]`, column_regrets
+    `[..., B]`.
     """
 
     rows: Array

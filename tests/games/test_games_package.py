@@ -62,11 +62,11 @@ CASES = {
 OTHERS = {
     "bernoulli_draw", "bernoulli_means", "bilevel_gradients", "check_preferences", "contextual_regret",
     "cyclic_preferences", "exploration_win_rates", "farthest_points", "gaussian_draw", "gaussian_means", "greedy_arm",
-    "inpo_self_play", "latent_payoffs", "linucb_arm", "linucb_guide", "lloyd", "maxmin_em", "maxmin_policy", "multiplicative_weights",
-    "nash_md", "nash_md_decreasing", "omd_self_play", "omd_self_play_decreasing", "onpo_self_play",
-    "optimistic_omd", "parl_gradients", "parl_objective", "parl_sampled_gradients", "play_bandit",
-    "play_contextual_bandit", "rating_bandit", "regret_growth", "regret_matching", "regularised_nash", "soft_assignments",
-    "thompson_arm", "ucb_arm", "uniform_arm",
+    "inpo_self_play", "latent_payoffs", "linucb_arm", "linucb_guide", "lloyd", "maxmin_em", "maxmin_policy",
+    "multiplicative_weights", "nash_md", "nash_md_decreasing", "omd_self_play", "omd_self_play_decreasing",
+    "onpo_self_play", "optimistic_omd", "parl_gradients", "parl_objective", "parl_sampled_gradients", "play_bandit",
+    "play_contextual_bandit", "rating_bandit", "regret_growth", "regret_matching", "regularised_nash",
+    "soft_assignments", "thompson_arm", "ucb_arm", "uniform_arm",
 }  # fmt: skip
 each = pytest.mark.parametrize("name", CASES)
 DRAWS = {"bernoulli_draw", "gaussian_draw", "bernoulli_means", "gaussian_means", "cyclic_preferences"}

@@ -31,7 +31,7 @@ def test_the_three_by_three_game_has_its_nash_strategy_and_the_averages_find_it(
 
 
 def test_the_value_of_a_game_of_two_kinds_of_actions_is_found():
-    """Matching pennies with unequal prizes: the row player mixes (2/5, 3/5), the column player too; the value is 1/5."""
+    """Matching pennies with unequal prizes: both players mix (2/5, 3/5), and the value is 1/5."""
     payoffs = jnp.array([[2.0, -1.0], [-1.0, 1.0]])
     found = games.regret_matching(payoffs, steps=20_000)
     np.testing.assert_allclose(found.rows[-1], [0.4, 0.6], atol=0.02)
