@@ -26,9 +26,8 @@ def base() -> ConfigDict:
     config.teacher, config.contrast = shared.teacher, shared.contrast
 
     config.data = ConfigDict()
-    config.data.source = (
-        "task:sorting"  # task:NAME (generated, alignment.rewards.tasks), corpus (its prompts), *.jsonl, *.parquet
-    )
+    # task:NAME (generated, alignment.rewards.tasks), corpus and recipe:NAME (their prompts), *.jsonl, *.parquet
+    config.data.source = "task:sorting"
     config.data.eval_source = ""  # as source; "": the task's test split, none for other sources
     config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
     config.data.size = 2048  # of a generated task

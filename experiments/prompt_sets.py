@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alignment.data import corpus, formats, rows
+from alignment.data.recipes import on_corpus
 from alignment.rewards import tasks
 from experiments.from_config import say
 
@@ -42,6 +43,9 @@ def load(config: ConfigDict, tokenizer) -> tuple[list[Prompt], list[Prompt]]:
         if name := task_of(source):
             records = tasks.generate(name, size, config.seed, split, data.difficulty)
             return [(r["prompt"], r, f"{source}/{split}:{i}") for i, r in enumerate(records)]
+        if source.startswith("recipe:"):
+            records, _ = on_corpus.records(source.removeprefix("recipe:"), size, config.seed, split)
+            return [(r["prompt"], r, f"{source}/{split}:{i}") for i, r in enumerate(records)]
         examples = formats.read(source, "prompts", columns=dict(data.columns))
         return [(e.prompt, e.record, e.where) for e in examples]
 
@@ -66,7 +70,8 @@ def load(config: ConfigDict, tokenizer) -> tuple[list[Prompt], list[Prompt]]:
     if data.too_long not in ("error", "drop"):
         raise ValueError(f"config.data.too_long: {data.too_long!r} is not one of error, drop")
     train = tokenised(read(data.source, "train", data.size), "training prompts")
-    eval_source = data.eval_source or (data.source if data.source == "corpus" or task_of(data.source) else "")
+    generated = data.source == "corpus" or data.source.startswith("recipe:") or task_of(data.source)
+    eval_source = data.eval_source or (data.source if generated else "")
     held_out = read(eval_source, "test", data.eval_size) if eval_source else []
     return train, tokenised(held_out, "held-out prompts") if held_out else []
 
