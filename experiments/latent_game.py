@@ -44,10 +44,10 @@ from experiments.from_config import say
 SEEDS = flags.DEFINE_integer("seeds", 3, "Runs, each with first parameters and samples of its own.")
 ITERATIONS = flags.DEFINE_integer("iterations", 40, "Of LSPO, after the supervised start.")
 
-# By prompt what the row's strategy earns against the column's. Solutions: (1, 2, 1) / 4 and (3, 1, 1) / 5.
+# By prompt what the row's strategy earns against the column's. Solutions: (1, 2, 1) / 4 and (1, 1, 3) / 5.
 GAMES = {
     "At the gate: ": np.array([[0, -1, 2], [1, 0, -1], [-2, 1, 0]], np.float32),
-    "At the ford: ": np.array([[0, -1, 1], [1, 0, -3], [-1, 3, 0]], np.float32),
+    "At the ford: ": np.array([[0, -3, 1], [3, 0, -1], [-1, 1, 0]], np.float32),
 }
 PHRASES = (
     ("attack", "we attack", "attack now", "attack them"),

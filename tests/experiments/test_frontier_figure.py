@@ -47,7 +47,7 @@ def test_decoders_are_points_and_those_of_one_kind_a_series(tmp_path):
     with pytest.raises(ValueError, match="has a series 'rlg', and so has another run"):
         frontier.run([run, run], str(tmp_path / "f.png"))
     del outputs[0]["kl"]
-    with pytest.raises(ValueError, match="outputs of rlg/two have no 'kl'; set config.reference"):
+    with pytest.raises(ValueError, match=r"outputs of rlg/two have no 'kl'; set config\.reference"):
         frontier.points_of(write_outputs(tmp_path / "other", outputs), "kl", "reward")
 
 
@@ -68,7 +68,7 @@ def test_the_best_possible_bounds_every_tilt_of_the_samples(tmp_path):
         frontier.optimum_of(write_outputs(tmp_path / "two", [*outputs, outputs[0] | {"model": "x"}]))
     with pytest.raises(ValueError, match="as many samples of every prompt"):
         frontier.optimum_of(write_outputs(tmp_path / "uneven", outputs[1:]))
-    with pytest.raises(ValueError, match="is no WORKDIR of experiments.generate"):
+    with pytest.raises(ValueError, match=r"is no WORKDIR of experiments\.generate"):
         frontier.optimum_of(str(tmp_path))
 
 

@@ -22,7 +22,7 @@ def test_latents_of_the_phrases_are_their_strategies():
 
 @pytest.mark.parametrize(
     ("counts", "preferred"),
-    [((70, 20, 10), {(1, 0), (2, 0), (1, 2)}), ((25, 50, 25), set()), ((10, 10, 80), {(0, 2), (1, 2), (1, 0)})],
+    [((70, 20, 10), {(1, 0), (2, 0)}), ((25, 50, 25), set()), ((10, 10, 80), {(0, 2), (1, 2), (1, 0)})],
 )
 def test_what_the_solution_says_more_often_than_the_model_is_preferred(counts, preferred):
     """The solution is (1, 2, 1) / 4; candidates that already are in these shares teach nothing."""
