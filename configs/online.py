@@ -1,6 +1,8 @@
 """Every key of an online run (`experiments.reinforce`) with its default; what it shares with `common` is said there."""
 
-from ml_collections import ConfigDict
+import math
+
+from ml_collections import ConfigDict, config_dict
 
 from configs import common
 
@@ -67,6 +69,9 @@ def base() -> ConfigDict:
     config.rollout.pairs = ""  # best_and_worst | demonstration_and_sample: train on this pair of each group, by losses
     # on pairs; by win rate if there is a judge, or else by reward
     config.rollout.pair_margin = 0.0  # how far apart these must be for a pair to count; at 0 ties do as well
+    config.rollout.pair_margin_of_own = config_dict.placeholder(float)  # the same where the chosen one is no
+    # demonstration; None: pair_margin
+    config.rollout.pair_floor = -math.inf  # what the chosen one must have at least
     config.rollout.strata = ""  # package.module:function (prompt, completion, record) -> int, for kernels with `strata`
 
     # Which prompts, and how many rollouts each: {name of alignment.training.curriculum: its settings}; empty: in turn
@@ -225,9 +230,13 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError("config.rollout.group_size: a pair needs a group of at least 2 (config.rollout.pairs)")
     if settings.pairs == "demonstration_and_sample" and not settings.demonstrations:
         raise ValueError("config.rollout.pairs: demonstration_and_sample needs config.rollout.demonstrations")
-    if not settings.pair_margin >= 0 or (settings.pair_margin and not settings.pairs):
+    for key, default in (("pair_margin", 0.0), ("pair_margin_of_own", None)):
+        value = settings[key]
+        if (value is not None and not value >= 0) or (value != default and not settings.pairs):
+            raise ValueError(f"config.rollout.{key}: {value}; must be at least 0, and is of config.rollout.pairs")
+    if math.isnan(settings.pair_floor) or (settings.pair_floor > -math.inf and not settings.pairs):
         raise ValueError(
-            f"config.rollout.pair_margin: {settings.pair_margin}; must be at least 0, and is of config.rollout.pairs"
+            f"config.rollout.pair_floor: {settings.pair_floor}; is a number, and is of config.rollout.pairs"
         )
     if settings.recycle and (config.curriculum or settings.dynamic_sampling):
         raise ValueError("config.rollout.recycle: goes with neither a curriculum nor dynamic sampling")

@@ -4,7 +4,8 @@
 
 The config names finished runs (plain, aligned, guides, reward models) and decoders of `experiments.decoders`. WORKDIR
 receives outputs.jsonl (an object with prompt, output, model, and the reward and the KL where they are known, for every
-prompt and decoder; `model` is the decoder's name in the config), table.md (the same side by side) and result.json.
+prompt and decoder; `model` is the decoder's name in the config), table.md (the same side by side, the first sample of each prompt) and
+result.json.
 """
 
 from __future__ import annotations
@@ -78,11 +79,12 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                 results[name]["kl"] = float(np.mean(kls))
 
     # --- results
+    first = prompts[:: config.data.samples], {name: column[:: config.data.samples] for name, column in written.items()}
     if jax.process_index() == 0:
         lines = [line(p, w, name) for name, column in written.items() for p, w in zip(prompts, column, strict=True)]
         replace(workdir / "outputs.jsonl", "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines))
-        replace(workdir / "table.md", markdown(prompts, written, results))
-    say(side_by_side(prompts, written, config.table_width))
+        replace(workdir / "table.md", markdown(*first, results))
+    say(side_by_side(*first, config.table_width))
     for name, result in results.items():
         reward = f"mean reward {result['mean_reward']:.3f}, " if "mean_reward" in result else ""
         reward += f"KL {result['kl']:.3f}, " if "kl" in result else ""

@@ -159,6 +159,8 @@ def test_a_judge_that_says_nothing_useful_stops_the_run_and_names_the_prompt(tmp
         ({"pairs": "demonstration_and_sample"}, "demonstration_and_sample needs config.rollout.demonstrations"),
         ({"pair_margin": -0.5}, "config.rollout.pair_margin: -0.5; must be at least 0"),
         ({"pairs": "", "pair_margin": 0.5}, "config.rollout.pair_margin: 0.5; must be at least 0, and is of"),
+        ({"pair_margin_of_own": -0.5}, "config.rollout.pair_margin_of_own: -0.5; must be at least 0"),
+        ({"pairs": "", "pair_floor": 0.5}, "config.rollout.pair_floor: 0.5; is a number, and is of"),
         ({"pairs": ""}, "needs 'policy_chosen_logps', but .*; set config.rollout.pairs"),
     ],
 )
