@@ -4,8 +4,8 @@
 
 The config names finished runs (plain, aligned, guides, reward models) and decoders of `experiments.decoders`. WORKDIR
 receives outputs.jsonl (an object with prompt, output, model, and the reward and the KL where they are known, for every
-prompt and decoder; `model` is the decoder's name in the config), table.md (the same side by side, the first sample of each prompt) and
-result.json.
+prompt and decoder; `model` is the decoder's name in the config), table.md (the same side by side, of several samples of
+a prompt the first) and result.json.
 """
 
 from __future__ import annotations
