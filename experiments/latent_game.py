@@ -21,8 +21,8 @@ the model: the probability of a strategy is the sum over its four phrases, exact
 
 from __future__ import annotations
 
+import functools
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,14 +126,22 @@ def candidates(player: Player, params, key: jax.Array) -> dict[str, list[str]]:
     return out
 
 
-def embeddings(texts: Sequence[str]) -> np.ndarray:
+def trigrams(text: str) -> list[str]:
+    return [text[i : i + 3] for i in range(len(text) - 2)]
+
+
+def embeddings(phrases: Sequence[str]) -> np.ndarray:
     """Counts of the trigrams of letters, of length 1: f32[N, D]. Any encoder of texts could stand here."""
-    counts = [Counter(text[i : i + 3] for i in range(len(text) - 2)) for text in texts]
-    place = {gram: d for d, gram in enumerate(sorted(set().union(*counts)))}
-    out = np.zeros((len(texts), len(place)), np.float32)
-    for n, found in enumerate(counts):
-        out[n, [place[gram] for gram in found]] = list(found.values())
+    places = {gram: d for d, gram in enumerate(sorted({gram for phrase in STRATEGY for gram in trigrams(phrase)}))}
+    out = np.zeros((len(phrases), len(places)), np.float32)
+    for n, phrase in enumerate(phrases):
+        np.add.at(out[n], [places[gram] for gram in trigrams(phrase)], 1)
     return out / np.linalg.norm(out, axis=-1, keepdims=True)
+
+
+# Compiled once: called as they are they would be compiled at every call.
+_cluster = jax.jit(lambda points: games.lloyd(points, games.farthest_points(points, count=len(PHRASES))).assignments)
+_solve = jax.jit(functools.partial(games.regret_matching, steps=2000))
 
 
 def pairs_of(payoffs: np.ndarray, texts: Sequence[str], latents: np.ndarray) -> tuple[list[tuple[str, str]], float]:
@@ -141,7 +149,7 @@ def pairs_of(payoffs: np.ndarray, texts: Sequence[str], latents: np.ndarray) -> 
     present, local = np.unique(latents, return_inverse=True)
     played = np.array([STRATEGY[text] for text in texts])  # the game answers to what is said, not to its latent
     of_latents = games.latent_payoffs(payoffs[played][:, played], local, local, count=len(present))
-    solved = games.regret_matching(of_latents, steps=2000)
+    solved = _solve(of_latents)
     solution = np.asarray(solved.rows[-1] + solved.columns[-1]) / 2  # the same game from both sides
     shares = np.bincount(local) / len(local)
     values = np.log(np.maximum(solution, 1e-3)) - np.log(shares)
@@ -158,15 +166,13 @@ def iterate(
     said = candidates(player, params, key)
     if missing := [prompt for prompt, texts in said.items() if not texts]:
         raise finetune.RunStopped(f"{missing[0]!r}: none of {_CANDIDATES} candidates is a move of the game")
-    points = embeddings([text for texts in said.values() for text in texts])
-    clusters = games.lloyd(
-        points, games.farthest_points(points, count=min(len(PHRASES), len(np.unique(points, axis=0))))
-    )
-    of_prompts = np.split(np.asarray(clusters.assignments), np.cumsum([len(t) for t in said.values()])[:-1])
+    # Filled up from the front, so that all iterations are of one shape.
+    full = {prompt: [texts[i % len(texts)] for i in range(_CANDIDATES)] for prompt, texts in said.items()}
+    latents = np.asarray(_cluster(embeddings([text for texts in full.values() for text in texts])))
     logged, examples = {}, []
-    for (prompt, texts), latents in zip(said.items(), of_prompts, strict=True):
-        pairs, solved = pairs_of(GAMES[prompt], texts, latents)
-        logged[prompt] = {"candidates": len(texts), "pairs": len(pairs), "solution_exploitability": solved}
+    for (prompt, texts), own in zip(full.items(), np.split(latents, len(full)), strict=True):
+        pairs, solved = pairs_of(GAMES[prompt], texts, own)
+        logged[prompt] = {"candidates": len(said[prompt]), "pairs": len(pairs), "solution_exploitability": solved}
         if pairs:  # as many of each game, if it has any
             examples += [(prompt, *pairs[i]) for i in rng.integers(len(pairs), size=_PAIRS * _UPDATES)]
     if not examples:
