@@ -48,6 +48,7 @@ def base() -> ConfigDict:
     config.rollout.top_p = 1.0
     config.rollout.min_p = 0.0
     config.rollout.demonstrations = 0  # of each group, replaced by what the prompt's record gives as `demonstration`
+    # or, so many different ones, as a list `demonstrations`
     config.rollout.preferences = ""  # arc | simplex: tell each prompt a preference among the rewards; "": none
     config.rollout.dynamic_sampling = False  # draw anew for groups whose rewards are all equal: they teach nothing
     config.rollout.max_rounds = 3  # of drawing anew; then what is missing counts for nothing

@@ -117,6 +117,19 @@ def demonstration(prompt: Prompt, tokenizer) -> list[int]:
     return [*tokenizer.encode(demonstration_text(prompt, "config.rollout.demonstrations")), tokenizer.eos_id]
 
 
+def demonstrations(prompt: Prompt, tokenizer, count: int) -> list[list[int]]:
+    """`count` of them: the record's `demonstrations`, different texts in their order, or one as often as asked for."""
+    texts = prompt.record.get("demonstrations")
+    if texts is None:
+        return [demonstration(prompt, tokenizer)] * count
+    if not isinstance(texts, list | tuple) or len(texts) != count or not all(isinstance(t, str) for t in texts):
+        raise formats.DataError(
+            f"prompt {prompt.id} ({prompt.prompt!r}): its field 'demonstrations' must be {count} texts, as many as "
+            f"config.rollout.demonstrations says, got {texts!r}"
+        )
+    return [[*tokenizer.encode(text), tokenizer.eos_id] for text in texts]
+
+
 def function(key: str, source: str) -> Callable:
     """What `source` names (package.module:function); ValueError that names the config's key if there is none."""
     module, _, name = source.partition(":")

@@ -249,6 +249,13 @@ def revised_pairs(size: int, seed: int, split: str) -> Made:
     return pairs, counts
 
 
+def answered_prompts(size: int, seed: int, split: str) -> Made:
+    """Prompts with both answers of a pair, the chosen one first, as `demonstrations` of an online run."""
+    pairs = corpus.generate("pairs", size, seed, split=split)
+    out = [{"prompt": p["prompt"], "demonstrations": [p["chosen"], p["rejected"]]} for p in pairs]
+    return out, {"pairs": size}
+
+
 def improvements(size: int, seed: int, split: str) -> Made:
     return pit.pit_improvements(corpus.generate("pairs", size, seed, split=split)), {"pairs": size}
 
@@ -268,6 +275,7 @@ def gold_gap(prompt: str, completion: str, record: Mapping[str, Any]) -> float:
 
 
 RECIPES: dict[str, Callable[[int, int, str], Made]] = {
+    "answered_prompts": answered_prompts,
     "chain_of_hindsight": hindsight,
     "crlft": sources,
     "fence": revised_demonstrations,
