@@ -1,10 +1,16 @@
 """Reward against KL: checkpoints of DPO and of GRPO, guidance at several scales and best-of-n, from one start.
 
+python -m experiments.generate --config=configs/frontier.py --workdir=runs/frontier --config.data.samples=32
+
+decodes with what these have trained:
+
 python -m experiments.finetune --config=configs/dpo.py --workdir=runs/dpo \
     --config.checkpoints.every=20 --config.checkpoints.keep_last=100
 python -m experiments.reinforce --config=configs/frontier.py:online --workdir=runs/frontier_grpo \
     --config.before_workdir=runs/dpo/before
-python -m experiments.generate --config=configs/frontier.py --workdir=runs/frontier --config.data.samples=32
+
+The best possible is estimated from many samples of the start, and all of it drawn:
+
 python -m experiments.generate --config=configs/frontier.py:pool --workdir=runs/frontier_pool
 python -m experiments.frontier --runs=runs/frontier --optimum=runs/frontier_pool --output=runs/frontier.png
 

@@ -50,7 +50,10 @@ def points_of(run: str, kl: str, reward: str) -> dict[str, list[dict[str, Any]]]
 
 
 def of_decoders(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """The decoders of an outputs.jsonl by series, each series by KL; standard errors are of the mean over outputs."""
+    """The decoders of an outputs.jsonl by series; standard errors are of the mean over outputs.
+
+    A series stands in the order of the numbers after the slashes (steps of a run), or of the KL if they are no numbers.
+    """
     outputs: dict[str, list[Mapping[str, Any]]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
@@ -68,7 +71,11 @@ def of_decoders(path: Path) -> dict[str, list[dict[str, Any]]]:
             point[key] = float(values.mean())
             point[f"{key}_error"] = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
         series.setdefault(name.split("/")[0], []).append(point)
-    return {name: sorted(points, key=lambda p: p["kl"]) for name, points in series.items()}
+    for points in series.values():
+        numbers = [point["decoder"].partition("/")[2] for point in points]
+        keys = [int(n) for n in numbers] if all(map(str.isdigit, numbers)) else [point["kl"] for point in points]
+        points[:] = [point for _, point in sorted(zip(keys, points, strict=True), key=lambda pair: pair[0])]
+    return series
 
 
 def optimum_of(run: str) -> np.ndarray:

@@ -33,15 +33,16 @@ def write_outputs(work, outputs):
 def test_decoders_are_points_and_those_of_one_kind_a_series(tmp_path):
     outputs = [
         {"model": name, "prompt": "p", "output": "", "kl": kl + d, "reward": 2 * kl + d}
-        for name, kl in (("rlg/two", 2.0), ("rlg/one", 1.0), ("plain", 0.0))
+        for name, kl in (("rlg/two", 2.0), ("rlg/one", 1.0), ("plain", 0.0), ("run/20", 1.0), ("run/5", 3.0))
         for d in (-0.5, 0.5)
     ]
     run = write_outputs(tmp_path / "outputs", outputs)
     found = frontier.run([run], str(tmp_path / "f.png"))
     np.testing.assert_allclose(found["rlg"], [[1, 2], [2, 4]])
     np.testing.assert_allclose(found["plain"], [[0, 0]], atol=1e-12)
+    np.testing.assert_allclose(found["run"], [[3, 6], [1, 2]])  # a run in the order of its steps
     lines = [json.loads(line) for line in (tmp_path / "f.jsonl").read_text().splitlines()]
-    assert [line["decoder"] for line in lines] == ["rlg/one", "rlg/two", "plain"]
+    assert [line["decoder"] for line in lines] == ["rlg/one", "rlg/two", "plain", "run/5", "run/20"]
     np.testing.assert_allclose([line["kl_error"] for line in lines], 0.5)  # deviation sqrt(1/2), two outputs
     assert "| rlg | rlg/one | 1.00 ± 0.50 | 2.00 ± 0.50 |" in (tmp_path / "f.md").read_text()
     with pytest.raises(ValueError, match="has a series 'rlg', and so has another run"):
