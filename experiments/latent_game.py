@@ -1,6 +1,6 @@
 """LSPO on a small word game: a language model learns to mix strategies that it can only say in words.
 
-    python -m experiments.latent_game --workdir=runs/latent_game [--seeds=3] [--iterations=40]
+    python -m experiments.latent_game --workdir=runs/latent_game [--seeds=3] [--iterations=50]
 
 Two prompts, each of a matrix game with three strategies; every strategy is said in four ways. The model is first taught
 to say them with a bias (70 % of what it says is one strategy). Then, over and over (Xu et al., 2025, arXiv 2502.04686):
@@ -9,7 +9,7 @@ to say them with a bias (70 % of what it says is one strategy). Then, over and o
 2. the game between the latents, whose payoffs are those of the candidates played against each other, is solved by
    regret matching;
 3. pairs of candidates of different latents, preferred being what the solution says more often than the model does,
-   train the model by DPO, whose reference is the model of the iteration before.
+   train the model by DPO, whose reference is the model of the iteration before, and by the likelihood of the preferred.
 
 The value of a latent is log solution - log share among the candidates. The paper's rule was not found; by payoff
 against the solution all latents are alike (that is what makes it one), and by payoff against the model it would run in
@@ -42,7 +42,7 @@ from experiments import finetune, sampling
 from experiments.from_config import say
 
 SEEDS = flags.DEFINE_integer("seeds", 3, "Runs, each with first parameters and samples of its own.")
-ITERATIONS = flags.DEFINE_integer("iterations", 40, "Of LSPO, after the supervised start.")
+ITERATIONS = flags.DEFINE_integer("iterations", 50, "Of LSPO, after the supervised start.")
 
 # By prompt what the row's strategy earns against the column's. Solutions: (1, 2, 1) / 4 and (1, 1, 3) / 5.
 GAMES = {
@@ -58,8 +58,11 @@ STRATEGY = {phrase: k for k, phrases in enumerate(PHRASES) for phrase in phrases
 BIAS = (0.7, 0.2, 0.1)  # of what is taught first, in both games
 _LENGTHS = (16, 14)
 _SIZES = {"hidden_size": 48, "intermediate_size": 96, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2}
-_CANDIDATES, _PAIRS, _UPDATES = 128, 64, 4  # of each game and iteration; pairs in a step, steps
-_MARGIN, _BETA = 0.1, 0.1
+_CANDIDATES, _PAIRS, _UPDATES = 256, 64, 4  # of each game and iteration; pairs in a step, steps
+_MARGIN = 0.25  # of log-probs; a share of 1/4 among 256 candidates is known to a tenth
+# Without the likelihood of the preferred, DPO takes probability from all that is a move, until none is said.
+_OBJECTIVE = {"dpo": {"beta": 0.1}, "sft": {"weight": 1.0, "side": "chosen", "reduction": "token_mean"}}
+_RATES = {"sft": 1e-3, "lspo": 1e-5}
 
 
 class Player(NamedTuple):
@@ -67,29 +70,28 @@ class Player(NamedTuple):
 
     model: Any
     tokenizer: Any
-    optimizer: Any
-    steps: dict[str, Any]  # by objective
+    optimizers: dict[str, Any]  # of the supervised start and of LSPO
+    steps: dict[str, Any]
     score: Any
 
 
 def make_player() -> Player:
     tokenizer = tokenizers.ByteTokenizer()
     model = decoder.build(decoder.DecoderConfig(vocab_size=tokenizer.vocab_size, **_SIZES))
-    optimizer = optax.adam(1e-3, b2=0.95)
+    optimizers = {stage: optax.adam(rate, b2=0.95) for stage, rate in _RATES.items()}
 
-    def trained_by(spec, sides, frozen):
+    def trained_by(stage, spec, sides, frozen):
         terms = objective.bind(spec, alignment.losses, "objective", sides, ())
-        return jax.jit(step.make_step(step.make_losses(model, frozen, terms, (), sides), terms, (), sides, optimizer))
+        losses = step.make_losses(model, frozen, terms, (), sides)
+        return jax.jit(step.make_step(losses, terms, (), sides, optimizers[stage]))
 
+    steps = {
+        "sft": trained_by("sft", {"sft": {}}, ("",), {}),
+        "lspo": trained_by("lspo", _OBJECTIVE, ("chosen", "rejected"), {"reference": model}),
+    }
     needs = statistics.needs_of(["policy_token_logps"])
-    return Player(
-        model, tokenizer, optimizer,
-        {
-            "sft": trained_by({"sft": {}}, ("",), {}),
-            "dpo": trained_by({"dpo": {"beta": _BETA}}, ("chosen", "rejected"), {"reference": model}),
-        },
-        jax.jit(lambda params, batch: statistics.compute(needs, model, params, {}, batch)["policy_token_logps"]),
-    )  # fmt: skip
+    score = jax.jit(lambda params, batch: statistics.compute(needs, model, params, {}, batch)["policy_token_logps"])
+    return Player(model, tokenizer, optimizers, steps, score)
 
 
 def batch_of(player: Player, examples: Sequence[tuple[str, ...]]) -> rows.Batch:
@@ -177,17 +179,17 @@ def iterate(
             examples += [(prompt, *pairs[i]) for i in rng.integers(len(pairs), size=_PAIRS * _UPDATES)]
     if not examples:
         return params, logged
-    train_state = state.create(params, player.optimizer, {}, jax.random.key(0))
+    train_state = state.create(params, player.optimizers["lspo"], {}, jax.random.key(0))
     reference = {"reference": jax.tree.map(jnp.copy, params)}
     order = rng.permutation(len(examples))
     for part in np.split(order, len(order) // _PAIRS):
-        train_state, _ = player.steps["dpo"](train_state, reference, batch_of(player, [examples[i] for i in part]))
+        train_state, _ = player.steps["lspo"](train_state, reference, batch_of(player, [examples[i] for i in part]))
     return train_state.params, logged
 
 
 def taught(player: Player, key: jax.Array, rng: np.random.Generator, steps: int) -> Any:
     """Parameters after supervised fine-tuning on biased demonstrations."""
-    train_state = state.create(player.model.init(key), player.optimizer, {}, jax.random.key(0))
+    train_state = state.create(player.model.init(key), player.optimizers["sft"], {}, jax.random.key(0))
     for _ in range(steps):
         examples = [
             (rng.choice(list(GAMES)), rng.choice(PHRASES[rng.choice(len(PHRASES), p=BIAS)])) for _ in range(_PAIRS)
@@ -196,7 +198,7 @@ def taught(player: Player, key: jax.Array, rng: np.random.Generator, steps: int)
     return train_state.params
 
 
-def run(workdir: Path, seeds: int = 3, iterations: int = 40, teaching: int = 300) -> list[dict[str, Any]]:
+def run(workdir: Path, seeds: int = 3, iterations: int = 50, teaching: int = 300) -> list[dict[str, Any]]:
     """All seeds; returns what stands in metrics.jsonl."""
     for name, value in (("seeds", seeds), ("iterations", iterations)):
         if value < 1:
