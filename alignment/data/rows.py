@@ -39,6 +39,7 @@ the completion and one of another prompt (`with_mismatched`).
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -248,14 +249,14 @@ def encode_prompt(prompt: str | Sequence[Message], tokenizer: Tokenizer) -> list
 
 
 def _encode(example: Example, tokenizer: Tokenizer) -> tuple[list[int], list[list[int]], int]:
-    """(prompt ids, ids of every completion, how many first prompt ids are a begin token)."""
+    """(prompt ids, ids of every completion, how many first prompt ids stand before the text)."""
     if isinstance(example, Steps):
         ids = [token for step in _encoded_steps(example, tokenizer) for token in step]
         prompt = encode_prompt(example.prompt, tokenizer)
-        return prompt, [[*ids, tokenizer.eos_id]], int(prompt[:1] == [tokenizer.bos_id])
+        return prompt, [[*ids, tokenizer.eos_id]], _opening(prompt, tokenizer)
     if isinstance(example, Segments):
         prompt = encode_prompt(example.prompt, tokenizer)
-        return prompt, [segmented.encode(example, tokenizer)[0]], int(prompt[:1] == [tokenizer.bos_id])
+        return prompt, [segmented.encode(example, tokenizer)[0]], _opening(prompt, tokenizer)
     texts = {
         Completion: lambda: (example.completion,),
         Pair: lambda: (example.chosen, example.rejected),
@@ -271,7 +272,13 @@ def _encode(example: Example, tokenizer: Tokenizer) -> tuple[list[int], list[lis
         texts = tuple(_rendered_answer(example, tokenizer, opening, text) for text in texts)
     prompt = encode_prompt(example.prompt, tokenizer)
     completions = [_end_once(tokenizer.encode(text), tokenizer) for text in texts]
-    return prompt, completions, int(prompt[:1] == [tokenizer.bos_id])
+    return prompt, completions, _opening(prompt, tokenizer)
+
+
+def _opening(prompt: list[int], tokenizer: Tokenizer) -> int:
+    """How many ids stand before the text: a begin token, and control tokens, which lie beyond the vocabulary."""
+    first = int(prompt[:1] == [tokenizer.bos_id])
+    return first + sum(1 for _ in itertools.takewhile(lambda i: i >= tokenizer.vocab_size, prompt[first:]))
 
 
 def _prompts(example: Example, tokenizer: Tokenizer) -> list[list[int]] | None:
