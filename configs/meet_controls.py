@@ -11,20 +11,17 @@ Not measured yet.
 from configs import common
 
 TOKENS = 10
+SIDES = {"good": "chosen", "bad": "rejected"}
 
 
 def objective() -> dict:
     """Mean log-likelihood loss of the good answers plus that of the bad ones."""
-    good_and_bad = {"good": "chosen", "bad": "rejected"}
-    return {name: {"kernel": "sft", "side": side, "reduction": "token_mean"} for name, side in good_and_bad.items()}
+    return {name: {"kernel": "sft", "side": side, "reduction": "token_mean"} for name, side in SIDES.items()}
 
 
 def get_config():
-    metrics = {
-        "good_nll": {"kernel": "token_nll", "side": "chosen"},
-        "bad_nll": {"kernel": "token_nll", "side": "rejected"},
-    }
-    config = common.after_sft(objective(), metrics)
+    nlls = {f"{name}_nll": {"kernel": "token_nll", "side": side} for name, side in SIDES.items()}
+    config = common.after_sft(objective(), nlls)
     config.model.control_tokens = TOKENS
     config.data.prompt_length += TOKENS
     config.optimizer.only = ("control_embeddings",)

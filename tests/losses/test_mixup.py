@@ -1,4 +1,4 @@
-"""SFTMix: what the mixture of two demonstrations is, and its limits; from the rows to the loss through the same pass."""
+"""SFTMix: what the mixture of two demonstrations is, and its limits, from the rows to the loss."""
 
 import functools
 
@@ -41,7 +41,7 @@ def loss(batch, mu=0.2):
 @jax.jit
 def token_nlls(batch):
     """Of every side's tokens, written out: log-softmax over the whole vocabulary."""
-    hidden, states = statistics.completion_hidden(MODEL, PARAMS, batch)
+    _, states = statistics.completion_hidden(MODEL, PARAMS, batch)
     logits = states @ MODEL.head(PARAMS).T
     logps = jnp.take_along_axis(jax.nn.log_softmax(logits), batch["targets"][..., None], -1)[..., 0]
     return jnp.where(batch["mask"], -logps, 0), logits
