@@ -39,9 +39,10 @@ def check_named(config: ConfigDict, role: str, tokenizer: Any) -> None:
     """ValueError for a teacher that is asked for and missing, named twice, or reads otherwise."""
     settings = config[role]
     if bool(settings.checkpoint) == bool(settings.run):
+        who = "config.data.by_confidence" if config.data.get("by_confidence") else "a kernel of this run"
         raise ValueError(
-            f"config.{role}: this run asks for it; set either config.{role}.checkpoint, to a finished "
-            f"run or a Hugging Face directory, or config.{role}.run, to a config that is trained first"
+            f"config.{role}: {who} asks for it; set either config.{role}.checkpoint, to a finished run or a Hugging "
+            f"Face directory, or config.{role}.run, to a config that is trained first"
         )
     directory = settings.run.model.hugging_face if settings.run else settings.checkpoint
     if not directory or directory.startswith("BEFORE"):

@@ -47,9 +47,15 @@ def parts(params, batch):
     return {name: sums[name] / weights[name] for name in sums}
 
 
-GRADIENTS = jax.jit(lambda params, batch, weight: jax.grad(
-    lambda p: sum(w * v for w, v in zip((1.0, weight), parts(p, batch).values(), strict=True))
-)(params))  # fmt: skip
+@jax.jit
+def gradients(params, batch, weight):
+    """Of the loss of good answers plus `weight` times that of bad ones, by the sets."""
+
+    def loss(params):
+        found = parts(params, batch)
+        return found["good"] + weight * found["bad"]
+
+    return jax.grad(loss)(params)[control_tokens.NAME]
 
 
 def test_every_side_has_the_tokens_of_its_own_set_after_the_begin_token():
@@ -73,13 +79,13 @@ def test_a_control_token_with_the_embedding_of_a_word_is_that_word():
 
 
 def test_the_gradient_of_a_set_does_not_depend_on_the_other_sides_answers():
-    both, good_alone = (GRADIENTS(PARAMS, BATCH, weight)[control_tokens.NAME] for weight in (1.0, 0.0))
+    both, good_alone = (gradients(PARAMS, BATCH, weight) for weight in (1.0, 0.0))
     assert np.abs(both).min(axis=(1, 2)).min() > 0
     np.testing.assert_allclose(both[0], good_alone[0], rtol=1e-5, atol=1e-8)
     np.testing.assert_array_equal(good_alone[1], 0)
     others = dict(BATCH, targets=BATCH["targets"].copy())
     others["targets"][:, 1] = np.roll(others["targets"][:, 1], 1, axis=-1)
-    changed = GRADIENTS(PARAMS, others, 1.0)[control_tokens.NAME]
+    changed = gradients(PARAMS, others, 1.0)
     np.testing.assert_allclose(changed[0], both[0], rtol=1e-5, atol=1e-8)
     assert np.abs(changed[1] - both[1]).max() > 1e-4
 
