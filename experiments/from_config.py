@@ -60,6 +60,11 @@ def load_data(config: ConfigDict) -> Data:
     tokenizer = load_tokenizer(config)
     if data.kind not in formats.KINDS:
         raise ValueError(f"config.data.kind: {data.kind!r} is not one of {', '.join(formats.KINDS)}")
+    if config.model.get("control_tokens") and data.kind not in CONTROLLED:
+        raise ValueError(
+            f"config.model.control_tokens: data of kind {data.kind!r} have no set of them for each side; the kinds "
+            f"that do are {', '.join(CONTROLLED)}"
+        )
 
     def read(source: str, split: str, corpus_split: str, size: int, noise: float) -> list:
         if source.startswith("task:"):  # demonstrations of a verifiable task; the noise is theirs
@@ -263,14 +268,7 @@ def build_model(
 def with_controls(config: ConfigDict, model: decoder.Model) -> decoder.Model:
     """The model with as many sets of control tokens as the data have sides, if the config asks for any."""
     length = config.model.get("control_tokens")
-    if not length:
-        return model
-    if config.data.kind not in CONTROLLED:
-        raise ValueError(
-            f"config.model.control_tokens: data of kind {config.data.kind!r} have no set of them for each side; the "
-            f"kinds that do are {', '.join(CONTROLLED)}"
-        )
-    return control_tokens.wrap(model, len(SIDES[config.data.kind]), length)
+    return control_tokens.wrap(model, len(SIDES[config.data.kind]), length) if length else model
 
 
 def describe_model(config: decoder.DecoderConfig, adapter: ConfigDict | None = None) -> dict:

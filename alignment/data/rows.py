@@ -30,12 +30,13 @@ Trees: `[prompt block of P, left-padded | completion 0: T | completion 1: T | ..
 is the token of column P + s * T + t. Packed rows: whole examples one after another, each a tree with branch 0, S = 1
 and T = L; target t is the token of column t.
 
-Sides of several prompts (`ForgetRetain`): `[prompt block of P | completion: T]` for every side, one after another, each
-a tree of its own; L = S * (P + T), and target t of side s is the token of column s * (P + T) + P + t.
+Sides of several prompts (`ForgetRetain`, the pairs of `alignment.data.halves`, sides with control tokens of their own):
+`[prompt block of P | completion: T]` for every side, one after another, each a tree of its own; L = S * (P + T), and
+target t of side s is the token of column s * (P + T) + P + t.
 
 The sides of a row, in order: the completion; or chosen, rejected; or the responses of a list, best first; or chosen,
-rejected, gold; or chosen, rejected, samples; or forget, retain and, if there is one, chosen; or, for unpaired examples,
-the completion and one of another prompt (`with_mismatched`).
+rejected, gold; or chosen, rejected, samples; or forget, retain and, if there is one, chosen; or confident, unconfident;
+or, for unpaired examples, the completion and one of another prompt (`with_mismatched`).
 """
 
 import dataclasses

@@ -40,16 +40,15 @@ def test_stage_one_of_meet_moves_control_tokens_alone_and_stage_two_begins_with_
     for name, array in after.items():
         np.testing.assert_array_equal(array.view(np.uint32), before[name].view(np.uint32), err_msg=name)
 
-    config = tiny_runs.shrink(meet.get_config())
-    config.before_workdir, config.before.gold.samples = str(tmp_path / "controls"), 4
-    config.optimizer.learning_rate = 0.0  # the end is the start
-    finetune.run(config, tmp_path / "still")
-    start = saved(tmp_path / "still")
+    config, device_mesh = tiny_runs.shrink(meet.get_config()), mesh.make_mesh({"data": 1})
+    config.before_workdir = str(tmp_path / "controls")
+    model, _ = from_config.build_model(config, 320, device_mesh)
+    start = tiny_runs.leaves(finetune.params_before(config, tmp_path, model, device_mesh))
     np.testing.assert_array_equal(start.pop(f"['{control_tokens.NAME}']"), controls)
     assert all(np.array_equal(start[name], after[name]) for name in after)
     assert np.abs(controls[0] - controls[1]).max() > 1e-3
 
-    *_, tokenizer, model, params = from_config.load_run("it", str(tmp_path / "still"), mesh.make_mesh({"data": 1}))
+    _, tokenizer, model, params = from_config.load_run("it", str(tmp_path / "controls"), device_mesh)
     assert tokenizer.prefix_ids(False) == [257, *range(320, 320 + meet_controls.TOKENS)]
     assert model.head(params).shape[0] == 320 and control_tokens.NAME in params
 
