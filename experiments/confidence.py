@@ -97,5 +97,6 @@ def _nlls(config, data: Data, examples: list, split: str, directory: str, workdi
             device_mesh,
             f"log-likelihoods at step {step}" if step else "log-likelihoods",
         )
-        out.append(np.array([table[e.id] for e in examples]) / sizes)
+        nlls = np.array([table[e.id] for e in examples]) / sizes
+        out.append(np.maximum(nlls, 0.0))  # rounding may put a text known by heart above probability 1
     return np.stack(out)

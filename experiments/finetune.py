@@ -538,6 +538,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         result |= exporting.write(
             config, workdir, model.config, adapter, adapter and base, train_state.params, data.tokenizer
         )
+    elif config.checkpoints.export_hugging_face:
+        say(f"{name}: not written to hugging_face/, whose layout has neither several output heads nor control tokens")
     if jax.process_index() == 0:
         metrics_log.draw_curves(metrics_log.read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png", name)
         store_result(config, workdir, result)

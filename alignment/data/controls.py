@@ -24,6 +24,8 @@ class ControlTokenizer:
         self.control_ids = list(range(first, first + length))
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_tokenizer":  # of a copy that is not filled yet
+            raise AttributeError(name)
         return getattr(self._tokenizer, name)
 
     def prefix_ids(self, chat: bool) -> list[int]:

@@ -278,8 +278,8 @@ def _encode(example: Example, tokenizer: Tokenizer) -> tuple[list[int], list[lis
 
 def _opening(prompt: list[int], tokenizer: Tokenizer) -> int:
     """How many ids stand before the text: a begin token, and control tokens, which lie beyond the vocabulary."""
-    first = int(prompt[:1] == [tokenizer.bos_id])
-    return first + sum(1 for _ in itertools.takewhile(lambda i: i >= tokenizer.vocab_size, prompt[first:]))
+    before_text = itertools.takewhile(lambda i: i == tokenizer.bos_id or i >= tokenizer.vocab_size, prompt)
+    return sum(1 for _ in before_text)
 
 
 def _prompts(example: Example, tokenizer: Tokenizer) -> list[list[int]] | None:
