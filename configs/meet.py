@@ -4,8 +4,7 @@ python -m experiments.finetune --config=configs/meet.py --workdir=runs/meet
 
 Runs configs/meet_controls.py first, whose control tokens it starts from; `--config.before_workdir=runs/meet_controls`
 takes that stage from where it was run. The tokens learn at a hundred times the rate of the model. Samples are those
-after the tokens for good answers. Without the first stage: `--config.before_controls=False` and `--config.before=...`
-of configs/sft.py.
+after the tokens for good answers.
 
 Not measured yet.
 """
