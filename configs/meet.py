@@ -6,7 +6,8 @@ Runs configs/meet_controls.py first, whose control tokens it starts from; `--con
 takes that stage from where it was run. The tokens learn at a hundred times the rate of the model. Samples are those
 after the tokens for good answers.
 
-Not measured yet.
+Measured (seed 0, 160 steps after stage 1, 512 prompts): after the good tokens the win rate is 0.440 and the mean gold
+reward -0.71, after the bad ones 0.399 and -1.01; stage 1 ended at -0.93 and -1.05. One standard error is 0.1.
 """
 
 from configs import common, meet_controls

@@ -5,7 +5,9 @@ python -m experiments.finetune --config=configs/meet_controls.py --workdir=runs/
 Of every pair the chosen answer is learnt after the first set of embeddings, the rejected one after the second, with
 nothing else trained. configs/meet.py is the second stage, and runs this one first.
 
-Not measured yet.
+Measured (seed 0, 160 steps, 512 prompts): after the good tokens the win rate is 0.435 and the mean gold reward -0.93,
+after the bad ones 0.402 and -1.05, where the model itself has 0.411 and -1.02; one standard error of the reward is 0.1.
+Ten vectors tell a frozen model of this size hardly anything.
 """
 
 from configs import common
