@@ -8,7 +8,7 @@ import optax
 from alignment import analysis, policy_gradients
 from experiments.reproductions import style
 
-SMALL = None
+SMALL = {"seeds": 2, "steps": 20, "samples": 16}
 GRID = jnp.linspace(-1.5, 1.5, 61)
 BETA = 0.25  # of the target
 DIVERGENCES = {
