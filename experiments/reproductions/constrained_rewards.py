@@ -3,7 +3,7 @@
 from experiments import constrained_bandit
 from experiments.reproductions import style
 
-SMALL = None
+SMALL = {"seeds": 2, "steps": 60}
 
 
 def tables(*, seeds=5, steps=2000, every=20):
