@@ -8,7 +8,7 @@ import optax
 from alignment import losses, policy_gradients
 from experiments.reproductions import style
 
-SMALL = None
+SMALL = {"seeds": 2, "steps": 40}
 PROMPTS, ARMS, DRAWS = 16, 200, 4
 HACKABLE, BONUS = 0.15, 6.0  # share of the arms that the reward overrates, and by how much; a judge sees all of them
 KL_MAX = 5.0
