@@ -61,7 +61,7 @@ def _losses(old, a, mask):
 
 @functools.partial(jax.jit, static_argnums=2)
 def coefficients(x, old, advantage: float):
-    """{(data, method): (c by the four slots, c by autodiff of the method's own loss)} of the first token of each row."""
+    """{(data, method): (c by the four slots, c by autodiff of its own loss)} of the first token of each row."""
     mask, a = jnp.ones(x.shape, bool), jnp.full(x.shape, advantage)
     own, found = _losses(old, a, mask), {}
     for data, by_method in _slots(x, old, a, mask).items():
@@ -77,7 +77,7 @@ def coefficients(x, old, advantage: float):
 
 
 def tables(*, old_probability=0.1, length=256, points=161):
-    """A completion whose first token has probability pi now and `old_probability` when drawn; the others did not move."""
+    """Completions whose first token has probability pi now, `old_probability` when drawn; the others did not move."""
     probabilities = jnp.logspace(-3, 0, points)
     x = jnp.full((points, length), jnp.log(0.5)).at[:, 0].set(jnp.log(probabilities))
     old = jnp.full((points, length), jnp.log(0.5)).at[:, 0].set(jnp.log(old_probability))
