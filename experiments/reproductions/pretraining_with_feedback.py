@@ -17,7 +17,16 @@ _CONTROLS = 3  # the first of the alphabet: never sampled, and left out of the d
 _FIRST_BAD = len(ALPHABET) - len(BAD_TOKENS)
 SEGMENTS, SEGMENT_LENGTH = 8, 6
 _DECAY = 0.9
-METHODS = ("likelihood", "filtering", "conditional", "unlikelihood", "reward-weighted", "advantage-weighted")
+ASKED_ONCE, ASKED_AGAIN = "conditional, asked once", "conditional, asked at each segment"
+METHODS = (
+    "likelihood",
+    "filtering",
+    ASKED_ONCE,
+    ASKED_AGAIN,
+    "unlikelihood",
+    "reward-weighted",
+    "advantage-weighted",
+)
 SMALL = {"seeds": 2, "documents": 32, "steps": 20, "samples": 8}
 
 
@@ -62,8 +71,9 @@ def in_rows(texts, rewards=None, length=1 + SEGMENTS * (SEGMENT_LENGTH + 1)):
 
 
 def data_of(method, documents, rng):
-    if method == "conditional":
-        records, _ = feedback_pretraining.conditional_records(documents, rng, threshold=0.0, good=GOOD, bad=BAD)
+    if method in (ASKED_ONCE, ASKED_AGAIN):
+        settings = {"threshold": 0.0, "drop_fraction": 0.1, "good": GOOD, "bad": BAD}
+        records, _ = feedback_pretraining.conditional_records(documents, rng, **settings)
     elif method == "filtering":
         records, _ = feedback_pretraining.filtered_records(documents, threshold=1 / SEGMENTS)
     else:
@@ -124,6 +134,7 @@ def train(key, which, count, tokens, mask, rewards, *, steps, width, batch, rate
             likelihood,
             likelihood,  # filtering and conditioning are matters of the data
             likelihood,
+            likelihood,
             losses.phf_unlikelihood(logps, of_tokens, counted, alpha=1.0, threshold=0.0),
             losses.phf_rwr(logps, of_tokens, counted, beta=0.5),
             losses.phf_awr(logps, values, of_tokens, counted, alpha=0.5, beta=0.5),
@@ -142,38 +153,43 @@ def train(key, which, count, tokens, mask, rewards, *, steps, width, batch, rate
 
 
 @functools.partial(jax.jit, static_argnames=("samples",))
-def evaluate(key, params, prefix, held_out, held_out_logps, *, samples):
-    """Share of bad tokens in samples, and KL(good source || model) per token on text of the good source, in nats."""
+def evaluate(key, params, control, period, held_out, held_out_logps, *, samples):
+    """Share of bad tokens in samples, and KL(good source || model) per token on text of the good source, in nats.
+
+    The model is told `control` (0: nothing) before the first token and after every `period` tokens.
+    """
     no_controls = jnp.where(jnp.arange(len(ALPHABET)) < _CONTROLS, -jnp.inf, 0.0)
 
-    def after_prefix(rows):
-        """Memory and last token after the start token and, if there is one, the control token."""
-        first, second = jax.nn.one_hot(0, len(ALPHABET)), jax.nn.one_hot(prefix, len(ALPHABET))
-        memory = remember(jnp.zeros(len(ALPHABET)), first)
-        conditioned = prefix > 0
-        memory = jnp.where(conditioned, remember(memory, second), memory)
-        last = jnp.where(conditioned, second, first)
-        return jnp.tile(memory, (rows, 1)), jnp.tile(last, (rows, 1))
+    def told(memory, last, at):
+        """Memory and last token after the control token, where there is one."""
+        token = jnp.broadcast_to(jax.nn.one_hot(control, len(ALPHABET)), last.shape)
+        now = (control > 0) & (at % period == 0)
+        return jnp.where(now, remember(memory, token), memory), jnp.where(now, token, last)
 
-    def logits(last, memory):
+    def start(rows):
+        last = jnp.tile(jax.nn.one_hot(0, len(ALPHABET)), (rows, 1))
+        return remember(jnp.zeros_like(last), last), last
+
+    def logits(memory, last):
         return hidden(params, last, memory) @ params["outputs"] + no_controls
 
-    def sample(carry, key):
-        memory, last = carry
-        drawn = jax.random.categorical(key, logits(last, memory))
+    def sample(carry, key_and_place):
+        key, at = key_and_place
+        memory, last = told(*carry, at)
+        drawn = jax.random.categorical(key, logits(memory, last))
         last = jax.nn.one_hot(drawn, len(ALPHABET))
         return (remember(memory, last), last), drawn
 
-    keys = jax.random.split(key, SEGMENTS * SEGMENT_LENGTH)
-    _, drawn = jax.lax.scan(sample, after_prefix(samples), keys)
-
-    def score(carry, tokens):
-        memory, last = carry
-        logps = token_logps(logits(last, memory), tokens)
+    def score(carry, tokens_and_place):
+        tokens, at = tokens_and_place
+        memory, last = told(*carry, at)
+        logps = token_logps(logits(memory, last), tokens)
         last = jax.nn.one_hot(tokens, len(ALPHABET))
         return (remember(memory, last), last), logps
 
-    _, logps = jax.lax.scan(score, after_prefix(held_out.shape[0]), held_out.T)
+    places = jnp.arange(SEGMENTS * SEGMENT_LENGTH)
+    _, drawn = jax.lax.scan(sample, start(samples), (jax.random.split(key, places.size), places))
+    _, logps = jax.lax.scan(score, start(held_out.shape[0]), (held_out.T, places))
     # The first token starts the chain; the source has no probability for it.
     return jnp.mean(drawn >= _FIRST_BAD), jnp.mean(held_out_logps - logps.T[:, 1:])
 
@@ -194,15 +210,16 @@ def tables(*, seeds=5, documents=256, steps=600, samples=256, width=48, batch=16
             padded = [np.zeros((documents, rows_of), a.dtype) for a in arrays]
             for whole, part in zip(padded, arrays, strict=True):
                 whole[:count] = part
-            prefix = ALPHABET.index(GOOD) if method == "conditional" else 0
-            prepared.append((seed, which, count, prefix, *padded, held_out.astype(np.int32), known))
-    seed, which, count, prefix, tokens, mask, rewards, held_out, known = (
+            control = ALPHABET.index(GOOD) if method in (ASKED_ONCE, ASKED_AGAIN) else 0
+            period = SEGMENT_LENGTH if method == ASKED_AGAIN else SEGMENTS * SEGMENT_LENGTH
+            prepared.append((seed, which, count, control, period, *padded, held_out.astype(np.int32), known))
+    seed, which, count, control, period, tokens, mask, rewards, held_out, known = (
         jnp.asarray(np.stack(column)) for column in zip(*prepared, strict=True)
     )
     keys = jax.vmap(jax.random.key)(seed)
     one = functools.partial(train, steps=steps, width=width, batch=batch, rate=rate)
     params = jax.vmap(one)(keys, which, count, tokens, mask, rewards)
-    measured = jax.vmap(functools.partial(evaluate, samples=samples))(keys, params, prefix, held_out, known)
+    measured = jax.vmap(functools.partial(evaluate, samples=samples))(keys, params, control, period, held_out, known)
     corpus_bad = [float(np.mean(np.asarray(t)[np.asarray(m)] >= _FIRST_BAD)) for t, m in zip(tokens, mask, strict=True)]
     return {
         "methods": [
