@@ -269,7 +269,7 @@ def figure(tables):
     for name in style.distinct(tables["noise"], "estimate"):
         style.band(noise_axis, style.select(tables["noise"], estimate=name), "samples", "error_nats", label=name)
     noise_axis.set(xscale="log", yscale="log", xlabel="maskings, n", ylabel="root mean square error (nats)")
-    noise_axis.set(title="noise of the estimates")
+    noise_axis.set(title="noise of the estimates", ylim=(0.015, None))
     for i, name in enumerate(("exact", "ELBO objective", "BGPO")):
         for advantage in (1.0, -1.0):
             rows = style.select(tables["bounds"], objective=name, advantage=advantage)
@@ -297,6 +297,7 @@ def figure(tables):
     gradient_axis.set(title="error of the gradient, A = -1")
     memory_axis.set(xscale="log", yscale="log", xlabel="maskings, n", ylabel="working memory (MiB)")
     memory_axis.set(title="memory of the gradient")
-    for axis in axes.flat:
+    noise_axis.legend(loc="lower left")
+    for axis in (bound_axis, gradient_axis, memory_axis):
         axis.legend()
     return drawn
