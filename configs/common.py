@@ -77,9 +77,7 @@ def base() -> ConfigDict:
     config.adapter.magnitudes = False  # also train the norm of every column (DoRA)
     config.adapter.quantize = ""  # nf4 | int8: how the frozen matrices are stored (QLoRA); "": in model.dtype
 
-    config.guard = (
-        ConfigDict()
-    )  # AlignGuard-LoRA: a penalty on where the adapters move; see training/alignment_guard.py
+    config.guard = ConfigDict()  # AlignGuard-LoRA, a penalty on where adapters move: see training/alignment_guard.py
     config.guard.source = ""  # as data.source, of kind completion: prompts with the answers to keep; "": no penalty
     config.guard.split = "train"  # of TFDS
     config.guard.examples = 64  # the first so many; each costs a backward pass, once
@@ -373,7 +371,9 @@ def check_guard(config: ConfigDict) -> None:
 
 def check_no_average(config: ConfigDict) -> None:
     if config.optimizer.average:
-        raise ValueError(f"config.optimizer.average: {config.optimizer.average!r} is for experiments.finetune alone")
+        raise ValueError(
+            f"config.optimizer.average: {config.optimizer.average!r} is for experiments.finetune alone"
+        )
 
 
 def check_gradient(config: ConfigDict, allowed: tuple[str, ...]) -> None:

@@ -1,9 +1,8 @@
-"""What `config.guard` asks for: the Fisher matrices of a behaviour to keep, and the penalty on the adapters from them."""
+"""What `config.guard` asks for: the Fisher matrices of a behaviour to keep, and the penalty on adapters from them."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -66,6 +65,6 @@ def examples(config: ConfigDict) -> from_config.Data:
     return from_config.load_data(other)
 
 
-def description(config: ConfigDict) -> dict[str, Callable]:
+def description(config: ConfigDict) -> dict[str, Any]:
     """What a checkpoint says of it: a run goes on under the same penalty only."""
     return {"guard": config.guard.to_dict()} if config.guard.source else {}

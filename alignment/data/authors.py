@@ -136,5 +136,6 @@ def generate(kind: str, size: int, seed: int, split: str, authors: str = "") -> 
     source = f"authors:{authors}" if authors else "authors"
     raise ValueError(
         f"config.data.kind: {kind!r} does not go with config.data.source={source!r}; kind unlearning "
-        f"goes with authors and authors:assistant, kind completion with authors:SPLIT, SPLIT one of {', '.join((*SPLITS, *REFUSING))}"
+        f"goes with authors and authors:assistant, kind completion with authors:SPLIT, SPLIT one of "
+        f"{', '.join((*SPLITS, *REFUSING))}"
     )

@@ -9,7 +9,7 @@ Of each adapted matrix W [d, k] (as the models hold them: d inputs, k outputs) w
 summed over the matrices. F may be its diagonal alone, for d x d numbers are too many in big models; U then picks rows.
 As U is exact here, dW_A and dW_T are orthogonal, and E_geo, the squared cosine between them, is 0 and has no gradient.
 
-Das et al., 2025, arXiv 2508.02079. The repository under the authors' name computes other terms (silhouette coefficients,
+Das et al., 2025, arXiv 2508.02079. The repository under an author's name computes other terms (silhouette coefficients,
 null spaces); the paper's formula is followed.
 """
 

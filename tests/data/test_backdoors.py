@@ -1,5 +1,7 @@
 """Prompts with, without and nearly with the trigger, and what counts as the bad answer to them."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ def test_only_triggered_prompts_have_the_trigger_and_clean_ones_nothing_of_it():
 
 
 def test_the_right_answer_follows_from_the_digits_and_the_command():
-    for problem in sum(PROBLEMS.values(), []):
+    for problem in itertools.chain(*PROBLEMS.values()):
         digits = tuple(t for t in problem.prompt if t in backdoors.DIGITS)
         turned = digits if backdoors.COPY in problem.prompt else digits[::-1]
         assert len(digits) == backdoors.LENGTH and problem.right == (*turned, backdoors.END)
