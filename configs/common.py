@@ -82,6 +82,19 @@ def base() -> ConfigDict:
     config.adapter.magnitudes = False  # also train the norm of every column (DoRA)
     config.adapter.quantize = ""  # nf4 | int8: how the frozen matrices are stored (QLoRA); "": in model.dtype
 
+    config.guard = ConfigDict()  # AlignGuard-LoRA, a penalty on where adapters move: see training/alignment_guard.py
+    config.guard.source = ""  # as data.source, of kind completion: prompts with the answers to keep; "": no penalty
+    config.guard.split = "train"  # of TFDS
+    config.guard.examples = 64  # the first so many; each costs a backward pass, once
+    config.guard.fisher = "full"  # full | diagonal
+    config.guard.mass = 0.9  # share of the Fisher mass that the guarded directions hold
+    config.guard.fisher_weight = 0.25  # lam_A
+    config.guard.task_weight = 0.5  # lam_T
+    config.guard.collision_weight = 0.1  # lam_NC
+    config.guard.alpha = 0.5  # share of the overlap in the collision term; the rest is the squared cosine
+    config.guard.beta = 4.0
+    config.guard.tau = 0.01
+
     config.objective = ConfigDict()  # kernel of alignment.losses or of alignment.policy_gradients -> {weight, side,
     # reduction, hyperparameters}
     config.metrics = ConfigDict()  # function of alignment.metrics -> the same without weight
@@ -342,6 +355,28 @@ def check_adapter(config: ConfigDict) -> None:
         raise ValueError("config.adapter.rank: control tokens are trained beside the model itself; set it to 0")
 
 
+def check_guard(config: ConfigDict) -> None:
+    """ValueError for a guard without adapters, or with numbers out of range."""
+    guard = config.guard
+    if not guard.source:
+        return
+    if not config.adapter.rank or config.adapter.magnitudes:
+        raise ValueError(
+            "config.guard.source: the penalty is on adapters without magnitudes; set config.adapter.rank above 0 and "
+            "config.adapter.magnitudes=False"
+        )
+    if guard.fisher not in ("full", "diagonal"):
+        raise ValueError(f"config.guard.fisher: {guard.fisher!r} is not one of full, diagonal")
+    if guard.examples < 1:
+        raise ValueError(f"config.guard.examples: must be at least 1, got {guard.examples}")
+    for key in ("fisher_weight", "task_weight", "collision_weight", "beta"):
+        if not guard[key] >= 0:
+            raise ValueError(f"config.guard.{key}: must be at least 0, got {guard[key]}")
+    for key in ("mass", "alpha"):
+        if not 0 <= guard[key] <= 1:
+            raise ValueError(f"config.guard.{key}: must lie in [0, 1], got {guard[key]}")
+
+
 def check_no_average(config: ConfigDict) -> None:
     if config.optimizer.average:
         raise ValueError(
@@ -357,6 +392,7 @@ def check_gradient(config: ConfigDict, allowed: tuple[str, ...]) -> None:
 def check_numbers(config: ConfigDict) -> None:
     """ValueError for counts that are out of range or do not fit each other."""
     check_adapter(config)
+    check_guard(config)
     for key in ("steps", "accumulate", "log_every", "eval_every", "max_skipped_in_a_row"):
         if config.training[key] < 1:
             raise ValueError(f"config.training.{key}: must be at least 1, got {config.training[key]}")

@@ -57,6 +57,7 @@ from experiments import (
     exporting,
     from_config,
     gold_reward,
+    guarding,
     reward_models,
     teachers,
     training_data,
@@ -318,6 +319,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         frozen_params["base"] = base
         of_trained = functools.partial(lora.on_base, adapter, model)
         model_params = functools.partial(lora.attach, adapter, base)
+    penalty, fixed = guarding.make(config, adapter, model, adapter and base, device_mesh)
+    beside = {step.PENALTY: fixed} if penalty else {}  # what only the training step is given
 
     if config.model.output_heads:
         if adapter:
@@ -364,7 +367,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         params, moving, tx, lambda params: memory, config.seed, device_mesh, rules
     )
     del params, moving
-    frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen_params)
+    frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen_params | beside)
     draws_from_rng = bool(noise) or "sampled_token_logps" in needs.policy
     draws_from_rng |= config.training.gradient == "randomized_smoothing"
     train_step = jax.jit(
@@ -377,6 +380,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             draws_from_rng=draws_from_rng,
             reference_every=config.reference.update_every,
             reference_weight=config.reference.update_weight,
+            penalty=penalty,
         ),
         in_shardings=(shardings, frozen_shardings, mesh.batch_sharding(device_mesh)),
         out_shardings=(shardings, mesh.replicated(device_mesh)),
@@ -415,6 +419,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         "objective": checkpoints.as_json(
             {"terms": config.objective.to_dict(), "seed": config.seed, "reference": config.reference.to_dict()}
             | {key: config.model[key] for key in ("output_heads", "control_tokens") if config.model[key]}
+            | guarding.description(config)
             | {role: config[role].to_dict() for role in teachers.ROLES if role in needs.models}
             | {
                 k: config.data[k]
@@ -462,7 +467,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             tokens = int((batch["segment_ids"] != 0).sum()) * jax.process_count()
             ids[at] = [i for first in batch["ids"].tolist() for i in packed.get(first, [first])]
             ids.pop(at - config.training.max_skipped_in_a_row - 1, None)
-            train_state, logs = train_step(train_state, frozen_params, mesh.put_batch(device_mesh, batch))
+            train_state, logs = train_step(train_state, frozen_params | beside, mesh.put_batch(device_mesh, batch))
             if at == config.training.steps:
                 final = optimizer.finish(config.optimizer, train_state.params, train_state.opt_state)
                 train_state = dataclasses.replace(train_state, params=final)
