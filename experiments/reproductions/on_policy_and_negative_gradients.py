@@ -13,7 +13,7 @@ SMALL = {"seeds": 2, "steps": 20, "reuses": (1, 10), "learning_rates": (1.0,), "
 OBJECTIVES = {
     "best of n": analysis.best_of_n_objective,
     "reward-weighted": analysis.reward_weighted_objective,
-    "best of n, rest down": analysis.best_of_n_with_negatives_objective,
+    "best of n, rest down": functools.partial(analysis.best_of_n_with_negatives_objective, beta=0.5),
     "DPO": analysis.dpo_objective,
     "IPO": analysis.ipo_objective,
     "REINFORCE": analysis.reinforce_objective,
@@ -44,7 +44,8 @@ def mean_rewards(sampler, number, learning_rates, peaks, keys, *, rounds, inner_
 
 
 def tables(*, seeds=5, steps=1000, reuses=(1, 10, 100, 1000), learning_rates=(0.1, 0.3, 1.0, 3.0, 10.0), every=20):
-    """Every objective, sampler and peak with the learning rate that leaves the largest mean reward at the end."""
+    """Every objective, sampler and peak with the learning rate of the largest mean reward over the second half of the
+    steps; what stands for the end is the mean over their last tenth."""
     rates, peaks = jnp.array(learning_rates), jnp.array(list(PEAKS.values()))
     keys = jax.random.split(jax.random.key(0), seeds)
     curves, reused, ends = [], [], []
@@ -54,15 +55,17 @@ def tables(*, seeds=5, steps=1000, reuses=(1, 10, 100, 1000), learning_rates=(0.
                 sizes = {"rounds": steps // reuse, "inner_steps": reuse}
                 values = np.asarray(mean_rewards(sampler, number, rates, peaks, keys, **sizes))
                 for of_peak, peak in enumerate(PEAKS):
-                    best = values[:, of_peak, :, -1].mean(-1).argmax()
+                    late = values[:, of_peak, :, steps // 2 :].mean((1, 2))
+                    best = np.where(np.isfinite(late), late, -np.inf).argmax()  # too large a rate may overflow
                     for seed, rewards in enumerate(values[best, of_peak]):
+                        end = float(rewards[-max(steps // 10, 1) :].mean())
                         labels = {"objective": name, "sampler": sampler, "peak": peak, "seed": seed}
                         labels |= {"learning_rate": learning_rates[best]}
-                        reused.append(labels | {"steps_per_draw": reuse, "reward": float(rewards[-1])})
+                        reused.append(labels | {"steps_per_draw": reuse, "reward": end})
                         if reuse == 1:
                             taken = range(every, steps + 1, every)
                             curves += [labels | {"step": s, "reward": float(rewards[s - 1])} for s in taken]
-                            ends.append(labels | {"reward": float(rewards[-1])})
+                            ends.append(labels | {"reward": end})
     return {"curves": curves, "steps_per_draw": reused, "ends": ends}
 
 
