@@ -10,7 +10,7 @@ SMOOTHERS = ("sam", "randomized_smoothing", "gradient_penalty", "curvature_penal
 GRADIENTS = ("ordinary", "pairwise_normalized", "meta_rm", *COMBINATIONS, *SMOOTHERS)
 # Sections whose keys are names of kernels, of their hyperparameters or of columns, and so are not fixed here.
 FREE = ("objective", "metrics", "before", "voters", "teacher.run", "contrast.run", "data.columns", "mesh.rules")
-FREE += ("data.corruption", "data.curriculum")
+FREE += ("data.corruption", "data.curriculum", "optimizer.multipliers")
 
 
 def base() -> ConfigDict:
@@ -21,6 +21,7 @@ def base() -> ConfigDict:
     config.before = ConfigDict()  # the run whose trained parameters this one starts from, a whole config but for the
     # model, mesh, seed and tokenizer, which are this one's; empty: none
     config.before_heads = 0  # reward heads that run trains, to be this one's first; further heads then start at 0
+    config.before_controls = False  # whether that run trains control tokens, with which this one then begins
     config.before_workdir = ""  # where that run is kept; "": WORKDIR/before. Several runs may start from one
     config.voters = ConfigDict()  # a whole config of a reward model with several heads on the same data, trained first:
     # the mean gap of its heads on every pair is the column strength_means; empty: none
@@ -53,6 +54,8 @@ def base() -> ConfigDict:
     config.data.revision_prompts.worse = ""
     config.data.corruption = ConfigDict()  # function of alignment.data.corruption.CORRUPTIONS -> its hyperparameters:
     # what is done to the inputs of every batch, while the targets stay; empty: nothing
+    config.data.by_confidence = False  # True: two demonstrations to a row, one of the half that config.teacher's
+    # checkpoints are confident of and one of the other half
     config.data.curriculum = ConfigDict()  # climb | mccl (alignment.data.curricula) -> its hyperparameters: in which
     # order examples come; empty: one permutation of all after another
 
@@ -66,6 +69,8 @@ def base() -> ConfigDict:
     config.model.tie_word_embeddings = True
     config.model.reward_heads = 0
     config.model.output_heads = 0  # > 0: so many heads over the vocabulary, one per objective; 0: the usual one
+    config.model.control_tokens = 0  # > 0: prompts begin with so many learned embeddings, each side of the data having
+    # a set of its own; what is sampled begins with the first side's. config.data.prompt_length leaves room for them
     config.model.dtype = "float32"  # of the computation; parameters and optimizer stay float32
     config.model.remat = "none"  # none | dots | full
 
@@ -121,6 +126,7 @@ def base() -> ConfigDict:
     config.optimizer.eps = 1e-8
     config.optimizer.weight_decay = 0.0
     config.optimizer.only = ()  # last names of the parameters that are trained, e.g. ("reward_head",); empty: all
+    config.optimizer.multipliers = ConfigDict()  # last name of a parameter -> what its learning rate is multiplied by
     config.optimizer.clip_norm = 1.0  # 0: no clipping
     config.optimizer.momentum_every = 0  # > 0: after every so many steps go on along the change since the last time,
     config.optimizer.momentum_alpha = 0.3  # times this (accelerated preference optimization)
@@ -332,6 +338,8 @@ def check_adapter(config: ConfigDict) -> None:
         raise ValueError("config.reference.update_every: the reference of a run with adapters is its frozen base")
     if config.reference.soup and config.adapter.quantize:
         raise ValueError("config.reference.soup: a quantised base cannot be averaged; set config.adapter.quantize=''")
+    if config.model.control_tokens:
+        raise ValueError("config.adapter.rank: control tokens are trained beside the model itself; set it to 0")
 
 
 def check_no_average(config: ConfigDict) -> None:
@@ -372,6 +380,11 @@ def check_numbers(config: ConfigDict) -> None:
             f"gradients of their own; set it to 1 with config.training.gradient={config.training.gradient!r}"
         )
     check_gradient(config, GRADIENTS)
+    if config.model.control_tokens < 0 or (config.before_controls and not config.model.control_tokens):
+        raise ValueError(
+            f"config.model.control_tokens: must be at least {int(config.before_controls)}, got "
+            f"{config.model.control_tokens}" + (" (config.before_controls is set)" if config.before_controls else "")
+        )
     if not config.training.embedding_noise >= 0:
         raise ValueError(f"config.training.embedding_noise: must be at least 0, got {config.training.embedding_noise}")
     if config.training.embedding_noise and config.training.gradient in ("pairwise_normalized", "meta_rm"):

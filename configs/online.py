@@ -8,7 +8,7 @@ from configs import common
 
 FREE = (
     "objective", "metrics", "before", "teacher.run", "contrast.run", "rewards", "judges", "shaping", "advantages",
-    "curriculum", "data.columns", "rollout.engine_settings", "mesh.rules",
+    "curriculum", "data.columns", "rollout.engine_settings", "mesh.rules", "optimizer.multipliers",
 )  # fmt: skip
 # For objectives of clipped ratios, and for those with a value head beside them.
 RATIO_METRICS = {"clip_fraction": {}, "approx_kl": {}, "token_entropy": {}}
@@ -209,6 +209,8 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError("config.adapter.rank: a separate value model is trained whole; set config.value.model='head'")
     if config.model.output_heads:
         raise ValueError("config.model.output_heads: is of pairs with an objective each (experiments.finetune)")
+    if config.model.control_tokens:
+        raise ValueError("config.model.control_tokens: they are trained on pairs (experiments.finetune); set it to 0")
     if config.value.model not in ("head", "separate"):
         raise ValueError(f"config.value.model: {config.value.model!r} is not one of head, separate")
     if config.value.model == "separate" and config.model.reward_heads:

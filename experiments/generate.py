@@ -113,7 +113,8 @@ def check_tokenizers(tokenizers: Mapping[str, Any], prompts: Sequence[Prompt]) -
 
     def described(tokenizer) -> tuple:
         text = first.prompt if isinstance(first.prompt, str) else first.prompt[-1]["content"]
-        return tokenizer.vocab_size, tokenizer.eos_id, tokenizer.pad_id, tokenizer.encode(text)
+        ends = (tokenizer.prefix_ids(False), tokenizer.eos_id, tokenizer.pad_id)
+        return tokenizer.vocab_size, *ends, tokenizer.encode(text)
 
     for other, tokenizer in tokenizers.items():
         if described(tokenizer) != described(reference):
