@@ -408,9 +408,10 @@ def load_params(
 ) -> Any:
     """Parameters of a finished run (its WORKDIR) or of a Hugging Face directory, of this model, on the mesh.
 
-    Of a run the newest, or those of `step` where its checkpoint was kept.
+    Of a run the newest, or those of `step` where its checkpoint was kept; that may be said as WORKDIR/checkpoints/STEP.
     """
-    path = Path(directory)
+    path, named = _run_and_step(directory)
+    step = named if step is None else step
     if (path / "checkpoints").is_dir():
         shapes = jax.eval_shape(model.init, jax.random.key(0))
         abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes, rules))
@@ -426,9 +427,17 @@ def load_params(
     return initial_params(model, path, 0, device_mesh, rules)
 
 
+def _run_and_step(directory: str) -> tuple[Path, int | None]:
+    """(WORKDIR, STEP) of WORKDIR/checkpoints/STEP; of all else (directory, None)."""
+    path = Path(directory)
+    if path.parent.name == "checkpoints" and path.name.isdigit():
+        return path.parent.parent, int(path.name)
+    return path, None
+
+
 def config_of_run(key: str, directory: str) -> ConfigDict:
     """The config of a finished run's WORKDIR, or one that names a Hugging Face directory."""
-    path = Path(directory)
+    path, _ = _run_and_step(directory)
     if (path / "result.json").is_file():
         config = ConfigDict(json.loads((path / "result.json").read_text())["config"])
     else:
