@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from alignment import statistics
-from alignment.data import authors, corpus, formats, pipeline, rows, tokenizers, trade_offs
+from alignment.data import authors, corpus, formats, injections, pipeline, rows, tokenizers, trade_offs
 from alignment.data.recipes import on_corpus
 from alignment.models import decoder, heads, hugging_face, lora, multi_head, quantized
 from alignment.rewards import tasks
@@ -34,6 +34,8 @@ SIDES = {
     "segments": ("",),
     "sampled_pairs": ("chosen", "rejected", "samples"),
     "unlearning": ("forget", "retain", "chosen"),  # chosen if the records have it
+    "hierarchy": ("",),
+    "hierarchy_pairs": ("chosen", "rejected"),
 }
 
 
@@ -68,6 +70,10 @@ def load_data(config: ConfigDict) -> Data:
         if source.split(":")[0] == "authors":
             records = authors.generate(data.kind, size, config.seed, corpus_split, source.removeprefix("authors")[1:])
             return formats.from_records(records, data.kind, f"{source}/{corpus_split}")
+        if source.split(":")[0] == "injections":
+            named = source.removeprefix("injections").removeprefix(":")
+            records = injections.generate(data.kind, size, config.seed, corpus_split, named)
+            return formats.from_records(records, data.kind, f"{source}/{corpus_split}")
         if source.startswith("recipe:"):
             records, counts = on_corpus.records(source.removeprefix("recipe:"), size, config.seed, corpus_split)
             say(f"{source}/{corpus_split}: " + ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in counts.items()))
@@ -87,12 +93,21 @@ def load_data(config: ConfigDict) -> Data:
             prompt_length=data.prompt_length,
             completion_length=data.completion_length,
             too_long=data.too_long,
+            delimiters=data.delimiters.to_dict(),
         )
         say(f"{what}: {report}")
         return out
 
     train = tokenised(read(data.source, data.split, "train", data.corpus_size, data.label_noise), "training data")
-    generated = data.source == "corpus" or data.source.startswith(("task:", "recipe:", "trade_offs", "authors"))
+    if config.model.num_instruction_levels and train[0].prompt_levels is None:
+        raise ValueError(
+            f"config.model.num_instruction_levels: rows of kind {data.kind!r} do not say who speaks; set it to 0, or "
+            "config.data.kind to hierarchy or hierarchy_pairs"
+        )
+    if any(data.delimiters.values()) and train[0].prompt_levels is None:
+        raise ValueError(f"config.data.delimiters: are of kinds hierarchy and hierarchy_pairs, not of {data.kind!r}")
+    generators = ("task:", "recipe:", "trade_offs", "authors", "injections")
+    generated = data.source == "corpus" or data.source.startswith(generators)
     eval_source = data.eval_source or (data.source if generated else "")
     held_out = read(eval_source, data.eval_split, "test", data.corpus_eval_size, 0.0) if eval_source else []
     evaluation = tokenised(held_out, "evaluation data") if held_out else []
@@ -233,6 +248,7 @@ def build_model(
     context = data.packed_length if data.get("packed") else data.prompt_length + data.completion_length
     run_time = {"dtype": settings.dtype, "remat": settings.remat, "reward_heads": settings.reward_heads}
     run_time["causal"] = causal
+    run_time["num_instruction_levels"] = settings.get("num_instruction_levels", 0)  # runs before it was a key had none
     if settings.hugging_face:
         loaded = hugging_face.load_config(settings.hugging_face)
         if vocab_size > loaded.vocab_size:
@@ -264,6 +280,8 @@ def describe_model(config: decoder.DecoderConfig, adapter: ConfigDict | None = N
     """
     fields = dataclasses.asdict(config)
     run_time = ("dtype", "remat", "scan_layers", "max_position_embeddings")
+    if not config.num_instruction_levels:  # checkpoints from before there were any say nothing of them
+        run_time += ("num_instruction_levels",)
     with_adapter = {"adapter": adapter.to_dict()} if adapter and adapter.rank else {}
     return checkpoints.as_json({k: v for k, v in fields.items() if k not in run_time} | with_adapter)
 
