@@ -303,10 +303,8 @@ def row_of(model, batch: Mapping[str, Array]) -> dict[str, Array]:
 
     Instruction levels are left out for a model without embeddings of them: rows that have them serve both.
     """
-    row = {key: batch[key] for key in ("tokens", "positions", "segment_ids")}
-    if not model.config.num_instruction_levels:
-        return row
-    return row | {"instruction_levels": batch.get("instruction_levels")}
+    names = ("tokens", "positions", "segment_ids", *["instruction_levels"] * (model.config.num_instruction_levels > 0))
+    return {name: batch.get(name) for name in names}
 
 
 def completion_hidden(model, params, batch: Mapping[str, Array]) -> tuple[Array, Array]:

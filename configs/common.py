@@ -71,8 +71,8 @@ def base() -> ConfigDict:
     config.model.tie_word_embeddings = True
     config.model.reward_heads = 0
     config.model.output_heads = 0  # > 0: so many heads over the vocabulary, one per objective; 0: the usual one
-    config.model.num_instruction_levels = 0  # 4: embeddings of who said a token (system, user, data, assistant), added to
-    # those of the tokens (ISE), for data of kinds hierarchy; 0: none
+    config.model.num_instruction_levels = 0  # 4: embeddings of who said a token (system, user, data, assistant), added
+    # to those of the tokens (ISE), for data of kinds hierarchy; 0: none
     config.model.dtype = "float32"  # of the computation; parameters and optimizer stay float32
     config.model.remat = "none"  # none | dots | full
 
@@ -286,14 +286,14 @@ def instruction_hierarchy() -> ConfigDict:
     """Supervised fine-tuning to obey the user and not what stands in the data, with instruction segment embeddings."""
     config = sft()
     config.data.source, config.data.kind = "injections", "hierarchy"
-    config.data.prompt_length, config.data.completion_length = 80, 2
-    config.data.corpus_size, config.data.corpus_eval_size = 24576, 256
-    config.data.delimiters.user = config.data.delimiters.data = " "
-    config.data.delimiters.assistant = " = "
+    config.data.prompt_length, config.data.completion_length = 40, 2
+    config.data.corpus_size, config.data.corpus_eval_size = 32768, 256
+    config.data.packed_length = 128  # about seven examples
+    config.data.delimiters.assistant = "="
     config.model.num_instruction_levels = 4
-    config.model.hidden_size, config.model.intermediate_size = 64, 176
-    config.training.steps = 800
-    config.training.eval_every = config.checkpoints.every = 400
+    config.model.hidden_size, config.model.intermediate_size, config.model.num_layers = 64, 176, 2
+    config.training.steps = 450
+    config.training.eval_every = config.checkpoints.every = 225
     return config
 
 
@@ -402,8 +402,8 @@ def check_numbers(config: ConfigDict) -> None:
     exported = config.checkpoints.export_hugging_face and not config.model.reward_heads
     if config.model.num_instruction_levels and exported:
         raise ValueError(
-            "config.checkpoints.export_hugging_face: no layout of transformers has a place for embeddings of instruction "
-            "levels; set it to False (WORKDIR/checkpoints has them)"
+            "config.checkpoints.export_hugging_face: no layout of transformers has a place for embeddings of "
+            "instruction levels; set it to False (WORKDIR/checkpoints has them)"
         )
     if not config.training.embedding_noise >= 0:
         raise ValueError(f"config.training.embedding_noise: must be at least 0, got {config.training.embedding_noise}")

@@ -23,7 +23,8 @@ A record is a dict; its kind says which fields it has (text fields may also be l
 |              | [weight]                                                                   |              |
 | `unlearning` | prompt, forget (its answer), retain_prompt, retain (texts), [chosen] (another | `ForgetRetain`|
 |              | answer to prompt, such as a refusal), [weight]                              |              |
-| `hierarchy`, `hierarchy_pairs` | messages with roles that bind more or less: see `alignment.data.hierarchy` | `Hierarchy` |
+| `hierarchy`, | messages with roles, which bind more or less: see `alignment.data.hierarchy` | `Hierarchy` |
+| `hierarchy_pairs` |                                                                      |              |
 | `prompts`    | prompt, and whatever a reward reads (answer, target ...)                   | `Query`      |
 
 In pairs of message lists, chosen and rejected hold the whole conversation, or the answer alone (then `prompt` gives the
@@ -326,8 +327,8 @@ def _examples(
         raise ValueError(f"on_invalid={on_invalid!r} is not one of error, drop")
     parse = {"completion": _completion, "chat": _chat, "pairs": _pair, "lists": _ranking, "unpaired": _unpaired,
              "triples": _triple, "ratings": _rated, "steps": _steps, "segments": segmented.parse,
-             "sampled_pairs": _sampled_pair, "unlearning": _forget_retain,
-             "hierarchy": hierarchy.parse, "hierarchy_pairs": hierarchy.parse_pair, "prompts": _query}[kind]  # fmt: skip
+             "sampled_pairs": _sampled_pair, "unlearning": _forget_retain, "hierarchy": hierarchy.parse,
+             "hierarchy_pairs": hierarchy.parse_pair, "prompts": _query}[kind]  # fmt: skip
     examples, reasons = [], []
     for where, record in records:
         try:

@@ -9,10 +9,10 @@ Roles are those of `alignment.segments.LEVELS`: system, user, data (text to work
 A token's level is that of the message that it stands in, never of what the message says: text in a data message that
 looks like another message stays data (Wu et al., 2024, arXiv 2410.09102).
 
-No chat template is used, since of its text nobody could say which message a token came from. Messages are encoded one by
-one, each after the delimiter of its role (any text, also none), which has the level of the message; a delimiter for the
-assistant stands before the completion. The begin token is of level 0, an end token of the assistant's, as in the paper's
-code. There end tokens are not learnt; here a completion's is, as everywhere in this library, since it ends by itself.
+No chat template is used, since of its text nobody could say which message a token came from. Messages are encoded one
+by one, each after the delimiter of its role (any text, also none), which has the level of the message; the assistant's
+also stands before the completion. The begin token is of level 0, an end token of the assistant's, as in the paper's
+code. There end tokens are not learnt; here a completion's is, as everywhere in this library, for it ends by itself.
 """
 
 import dataclasses

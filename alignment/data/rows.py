@@ -264,7 +264,9 @@ def encode_prompt(prompt: str | Sequence[Message], tokenizer: Tokenizer) -> list
     return tokenizer.prefix_ids(chat) + tokenizer.encode(text)
 
 
-def _encode(example: Example, tokenizer: Tokenizer, delimiters: Mapping[str, str]) -> tuple[list[int], list[list[int]], int]:
+def _encode(
+    example: Example, tokenizer: Tokenizer, delimiters: Mapping[str, str]
+) -> tuple[list[int], list[list[int]], int]:
     """(prompt ids, ids of every completion, how many first prompt ids are a begin token)."""
     if isinstance(example, Steps):
         ids = [token for step in _encoded_steps(example, tokenizer) for token in step]

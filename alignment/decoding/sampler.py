@@ -176,8 +176,9 @@ def generate(
     """The loop of `sample` and of `guided.sample`, which check what they pass on.
 
     `models` is a tuple of (name, Model), `params` a dict; each model has a cache of its own and makes one forward pass
-    per token. `given` is None or (tokens [B, T], lengths [B]): what the rows begin with in place of drawing it. `levels`
-    is None or [B, P] (`sample`); what is drawn has the assistant's. `judge` is None or the (model, count, tilt) of a `Scorer`, `judging` its parameters and settings.
+    per token. `given` is None or (tokens [B, T], lengths [B]): what the rows begin with in place of drawing it.
+    `levels` is None or those of the prompts, [B, P]; what is drawn has the assistant's. `judge` is None or the (model,
+    count, tilt) of a `Scorer`, `judging` its parameters and settings.
     """
     width = prompts.shape[1]
     lengths = jnp.sum(prompt_mask, axis=-1, dtype=jnp.int32)

@@ -307,8 +307,9 @@ def hidden(
         embeddings of them; these are added to those of the tokens.
 
     Raises:
-      ValueError: shapes differ, levels are missing or not of this model, or the columns do not fit the cache (as far as that is known while tracing; a traced
-        length beyond the buffer cannot be seen here, so callers bound their loops by the buffer's size).
+      ValueError: shapes differ, levels are missing or not of this model, or the columns do not fit the cache (as far as
+        that is known while tracing; a traced length beyond the buffer cannot be seen here, so callers bound their loops
+        by the buffer's size).
     """
     if not tokens.shape == positions.shape == segment_ids.shape or tokens.ndim != 2:
         raise ValueError(
@@ -327,9 +328,9 @@ def hidden(
         h = h + params["embedding_noise"].astype(h.dtype)
     if (config.num_instruction_levels > 0) != (instruction_levels is not None):
         raise ValueError(
-            f"instruction_levels: the model has num_instruction_levels={config.num_instruction_levels} and was given "
-            f"{'none' if instruction_levels is None else 'some'}; [B, Q] goes with a model that has levels, None with one "
-            "that has not"
+            f"instruction_levels: {'none' if instruction_levels is None else 'some'} given to a model of "
+            f"num_instruction_levels={config.num_instruction_levels}; [B, Q] goes with a model that has them, and None "
+            "with any other"
         )
     if instruction_levels is not None:
         h = h + _whole(rows, params["instruction_embedding"].astype(config.dtype))[instruction_levels]
