@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from alignment import statistics
-from alignment.data import authors, corpus, formats, injections, pipeline, rows, tokenizers, trade_offs
+from alignment.data import authors, corpus, formats, hierarchy, injections, pipeline, rows, tokenizers, trade_offs
 from alignment.data.recipes import on_corpus
 from alignment.models import decoder, heads, hugging_face, lora, multi_head, quantized
 from alignment.rewards import tasks
@@ -61,6 +61,13 @@ def load_data(config: ConfigDict) -> Data:
     tokenizer = load_tokenizer(config)
     if data.kind not in formats.KINDS:
         raise ValueError(f"config.data.kind: {data.kind!r} is not one of {', '.join(formats.KINDS)}")
+    for key, asked in (
+        ("model.num_instruction_levels", config.model.get("num_instruction_levels")),
+        ("data.delimiters", any(data.delimiters.values())),
+    ):
+        if asked and data.kind not in hierarchy.KINDS:
+            raise ValueError(f"config.{key}: goes with data that say who speaks, of kinds {' and '.join(hierarchy.KINDS)}, "
+                             f"not with kind {data.kind!r}")  # fmt: skip
 
     def read(source: str, split: str, corpus_split: str, size: int, noise: float) -> list:
         if source.startswith("task:"):  # demonstrations of a verifiable task; the noise is theirs
@@ -99,13 +106,6 @@ def load_data(config: ConfigDict) -> Data:
         return out
 
     train = tokenised(read(data.source, data.split, "train", data.corpus_size, data.label_noise), "training data")
-    if config.model.num_instruction_levels and train[0].prompt_levels is None:
-        raise ValueError(
-            f"config.model.num_instruction_levels: rows of kind {data.kind!r} do not say who speaks; set it to 0, or "
-            "config.data.kind to hierarchy or hierarchy_pairs"
-        )
-    if any(data.delimiters.values()) and train[0].prompt_levels is None:
-        raise ValueError(f"config.data.delimiters: are of kinds hierarchy and hierarchy_pairs, not of {data.kind!r}")
     generators = ("task:", "recipe:", "trade_offs", "authors", "injections")
     generated = data.source == "corpus" or data.source.startswith(generators)
     eval_source = data.eval_source or (data.source if generated else "")

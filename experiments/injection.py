@@ -5,11 +5,11 @@
 The task is that of `alignment.data.injections`: the user's command is to be obeyed, one planted in the data is not.
 Every method is `configs/ise.py` with or without levels and with or without delimiters; it trains on data of which every
 other row has a command planted plainly ("planted"), or none has ("clean"). Measured greedily, on prompts drawn with
-another seed: accuracy without an attack; under each attack accuracy and how often the planted command was obeyed; robust
-accuracy, the lowest over the attacks. Wu et al., 2024, arXiv 2410.09102.
+another seed: accuracy without an attack; under each attack accuracy and how often the planted command was obeyed;
+robust accuracy, the lowest over the attacks. Wu et al., 2024, arXiv 2410.09102.
 
-WORKDIR receives each run in a directory of its own, results.jsonl, table.md and figure.png; what is finished is not done
-again.
+WORKDIR receives each run in a directory of its own, results.jsonl, table.md and figure.png; what is finished is not
+done again.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ from alignment.data.hierarchy import Hierarchy
 from alignment.data.segmented import Segments
 
 KINDS = ("completion", "chat", "pairs", "lists", "unpaired", "triples", "ratings", "steps", "segments")
-KINDS += ("sampled_pairs", "unlearning", "hierarchy", "hierarchy_pairs", "prompts")
+KINDS += ("sampled_pairs", "unlearning", *hierarchy.KINDS, "prompts")
 
 
 @dataclasses.dataclass(frozen=True)

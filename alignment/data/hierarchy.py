@@ -23,6 +23,8 @@ from alignment.data import fields
 from alignment.data.fields import InvalidRecord, Message
 from alignment.segments import LEVELS
 
+KINDS = ("hierarchy", "hierarchy_pairs")
+
 
 @dataclasses.dataclass(frozen=True)
 class Hierarchy:

@@ -162,5 +162,5 @@ def test_every_other_record_is_attacked_or_none_is():
     ],
 )
 def test_what_cannot_be_generated_is_refused(call):
-    with pytest.raises(ValueError, match="hierarchy|at least 1|naive"):
+    with pytest.raises(ValueError, match=r"hierarchy|at least 1|naive"):
         call()

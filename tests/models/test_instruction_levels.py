@@ -195,7 +195,7 @@ def test_levels_that_are_missing_or_too_many_are_refused(params, row, case):
 
 
 def test_fewer_levels_than_roles_are_refused():
-    with pytest.raises(ValueError, match="num_instruction_levels must be 0 .* at least 4"):
+    with pytest.raises(ValueError, match=r"num_instruction_levels must be 0 .* at least 4"):
         dataclasses.replace(CONFIG, num_instruction_levels=3)
 
 
