@@ -66,8 +66,10 @@ def load_data(config: ConfigDict) -> Data:
         ("data.delimiters", any(data.delimiters.values())),
     ):
         if asked and data.kind not in hierarchy.KINDS:
-            raise ValueError(f"config.{key}: goes with data that say who speaks, of kinds {' and '.join(hierarchy.KINDS)}, "
-                             f"not with kind {data.kind!r}")  # fmt: skip
+            raise ValueError(
+                f"config.{key}: goes with data that say who speaks, of kinds {' and '.join(hierarchy.KINDS)}, not with "
+                f"kind {data.kind!r}"
+            )
 
     def read(source: str, split: str, corpus_split: str, size: int, noise: float) -> list:
         if source.startswith("task:"):  # demonstrations of a verifiable task; the noise is theirs

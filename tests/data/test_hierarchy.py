@@ -134,6 +134,8 @@ def test_the_answer_is_that_of_the_users_command_and_never_that_of_the_planted_o
             planted = data[start : start + 1 + (data[start] == "!")]
             head, tail = data[: start - len(before.replace("{fake}", "x"))], data[start + len(planted + after) :]
             data = head + tail
+        data = "".join(c for c in data if c not in injections.NOISE)
+        if attack:
             assert answer_to(planted, data) == found["planted"] != found["answer"]
         assert set(data) <= set(injections.LETTERS) and len(set(data)) == len(data)
         assert answer_to(said["user"], data) == found["answer"] == said["assistant"]
