@@ -36,10 +36,10 @@ ROWS = {
 }
 # What the issue wants of each ratio of ours to a peer: (tokens/s at least, peak memory at most).
 WANTED = {
-    ("dpo", "trl"): (2.0, None), ("dpo", "tunix"): (1.5, None), ("sft", "trl"): (1.5, None),
-    ("vocabulary", "trl"): (None, 0.4), ("vocabulary", "tunix"): (None, 0.4),
-    ("vocabulary", "full_logits"): (1 / 1.15, 0.4),
-}  # fmt: skip
+    "dpo": {"trl": (2.0, None), "tunix": (1.5, None)},
+    "sft": {"trl": (1.5, None)},
+    "vocabulary": {"trl": (None, 0.4), "tunix": (None, 0.4), "full_logits": (1 / 1.15, 0.4)},
+}
 MODULES = {"sampling": "sampling", "grpo": "grpo_iteration", "growth": "growth", "start": "start_up"}
 _ROWS = flags.DEFINE_list("rows", [*ROWS, *MODULES], "what to measure")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "processes per side")
@@ -66,8 +66,7 @@ def write_files(files: Path, row: str) -> int:
     size = sizes(row)
     (files / "words").mkdir()
     side_by_side.write_files(files / "words", 1, 1)  # of which TRL reads the tokenizer
-    # Tunix 0.1.7 rotates Llama's positions with this theta whatever its config says.
-    config = decoder.DecoderConfig(**side_by_side.SHAPE | {"vocab_size": size["vocabulary"], "rope_theta": 1e6})
+    config = decoder.DecoderConfig(**side_by_side.SHAPE | {"vocab_size": size["vocabulary"]})
     init = jax.jit(decoder.build(config).init)
     ids = {"bos_token_id": None, "eos_token_id": side_by_side.EOS, "pad_token_id": side_by_side.PAD}
     start, other = (jax.device_get(init(jax.random.key(seed))) for seed in (0, 1))
@@ -107,24 +106,8 @@ def compare(row: str) -> list[str]:
         of_work = [f"--work={'sft' if row == 'sft' else 'dpo'}", f"--files={scratch}", f"--steps={_STEPS.value}"]
         reports = side_by_side.alternate("benchmarks.train_step", pythons, _ROUNDS.value, *of_work)
     agreement = check_losses(reports)
-    medians = {side: statistics.median([s for r in runs for s in r["seconds"]]) for side, runs in reports.items()}
-    peaks = {side: max(r["peak_mb"] for r in runs) for side, runs in reports.items()}
     lines = [f"## {title}", "", f"{agreement[0].upper()}{agreement[1:]}.", ""]
-    lines += [
-        "| side | seconds | fastest | tokens/s | first step after | peak MB | ours is faster by | ours' peak | wanted |"
-    ]
-    lines += ["|---|---|---|---|---|---|---|---|---|"]
-    for side, runs in reports.items():
-        fastest = min(s for r in runs for s in r["seconds"])
-        start = statistics.median(r["warm_up"] for r in runs)
-        speed, memory = WANTED.get((row, side), (None, None))
-        wanted = [f"at least {speed:.2f}x" for speed in [speed] if speed]
-        wanted += [f"at most {memory:.0%} of the memory" for memory in [memory] if memory]
-        lines.append(
-            f"| {side} | {medians[side]:.3f} | {fastest:.3f} | {tokens / medians[side]:,.0f} | {start:.1f} s "
-            f"| {peaks[side]:,.0f} | {medians[side] / medians['ours']:.2f}x | {peaks['ours'] / peaks[side]:.0%} "
-            f"| {', '.join(wanted)} |"
-        )
+    lines += side_by_side.table(reports, tokens, WANTED[row])
     shares = [r["flop"] / statistics.median(r["seconds"]) / r["matmul"] for r in reports["ours"]]
     rates = [r["matmul"] / 1e9 for r in reports["ours"]]
     lines += ["", f"Ours reaches {statistics.median(shares):.0%} of the machine's float32 matmul rate, measured in the "
@@ -138,14 +121,9 @@ def module_lines(row: str) -> list[str]:
     command = [sys.executable, "-m", f"benchmarks.{MODULES[row]}", f"--divide={_SCALE.value}"]
     command += [f"--rounds={_ROUNDS.value}"] if row in ("sampling", "grpo") else []
     command += [f"--tunix_python={_TUNIX.value}"] if row == "sampling" else []
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    print(done.stdout, flush=True)
-    return [*done.stdout.splitlines(), ""]
+    printed = side_by_side.output_of(command)
+    print(printed, flush=True)
+    return [*printed.splitlines(), ""]
 
 
 def versions() -> str:

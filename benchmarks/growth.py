@@ -50,11 +50,12 @@ def measure(*, rows=8, prompt=128, completion=128, sides=2, vocabulary=8192, lay
         terms = objective.bind({"dpo": {}}, alignment.losses, "objective", names, ())
     else:
         names = EACH
+        batch["valid"] = np.repeat(batch["valid"][:, None], sides, axis=1)
         batch["behaviour_token_logps"] = np.zeros(batch["mask"].shape, np.float32) - 9.0
         batch["token_advantages"] = rng.normal(size=batch["mask"].shape).astype(np.float32)
         columns = ("behaviour_token_logps", "token_advantages")
         terms = objective.bind(
-            {"ppo_clip": {"reduction": "token_mean"}}, alignment.policy_gradients, "objective", names, columns
+            {"ppo": {"reduction": "token_mean"}}, alignment.policy_gradients, "objective", names, columns
         )
     frozen = {"reference": model} if sides == 2 else {}
     tx = optax.adamw(1e-5)

@@ -175,7 +175,7 @@ def main(_) -> None:
         or abs(same["loss"] - theirs["loss"]) > 1e-3
     ):
         raise SystemExit("the two sides do not compute the same update")
-    side_by_side.table(reports, groups() * groups() * length(), {"trl": 3.0})
+    print("", *side_by_side.table(reports, groups() * groups() * length(), {"trl": (3.0, None)}), sep="\n")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 A benchmark module has one worker per side: `python -m benchmarks.NAME --side=SIDE --files=DIR` measures and prints one
 line of JSON, `{"seconds": [...], "warm_up": s, "peak_mb": m, ...}`. Without `--side` it drives: `files` writes weights,
 tokenizer and prompts that all sides read, `alternate` starts the workers one after the other, round by round, so that a
-machine that gets slower gets slower for all of them, and `table` prints what came of it.
+machine that gets slower gets slower for all of them, and `table` has what came of it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ VOCABULARY, PAD, EOS = 8192, 0, 1
 SHAPE = {
     "vocab_size": VOCABULARY, "hidden_size": 256, "intermediate_size": 704, "num_layers": 4, "num_heads": 4,
     "num_kv_heads": 2, "max_position_embeddings": 1024, "tie_word_embeddings": True,
+    "rope_theta": 1e6,  # Tunix 0.1.7 rotates Llama's positions with it whatever its config says
 }  # fmt: skip
 
 
@@ -48,17 +49,22 @@ def report(side: str, seconds: Sequence[float], **more) -> None:
     print("RESULT " + json.dumps({"side": side, "seconds": list(seconds), "peak_mb": peak, **more}), flush=True)
 
 
+def output_of(command: Sequence[str], **environment: str) -> str:
+    """What a command prints, run on the CPU in the root of this repository; SystemExit with its end if it fails."""
+    root = str(Path(__file__).resolve().parent.parent)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=root,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": root} | environment,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return done.stdout
+
+
 def run_worker(module: str, side: str, *flags: str, python: str = "") -> dict:
     """`python`: that of another environment, for a peer that wants other versions."""
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-    done = subprocess.run(
-        [python or sys.executable, "-m", module, f"--side={side}", *flags],
-        capture_output=True, text=True, check=False, env=environment,
-    )  # fmt: skip
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if done.returncode or not lines:
-        raise SystemExit(f"{module} --side={side} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return json.loads(lines[-1].removeprefix("RESULT "))
+    printed = output_of([python or sys.executable, "-m", module, f"--side={side}", *flags])
+    return json.loads(next(line for line in printed.splitlines() if line.startswith("RESULT ")).removeprefix("RESULT "))
 
 
 def alternate(module: str, pythons: Mapping[str, str], rounds: int, *flags: str) -> dict[str, list[dict]]:
@@ -72,27 +78,53 @@ def alternate(module: str, pythons: Mapping[str, str], rounds: int, *flags: str)
     return reports
 
 
-def table(reports: dict[str, list[dict]], tokens: int, wanted: Mapping[str, float]) -> None:
-    """Markdown: medians over all timed repeats of all rounds; the ratios are to the first side."""
+def table(
+    reports: dict[str, list[dict]], tokens: int, wanted: Mapping[str, tuple[float | None, float | None]]
+) -> list[str]:
+    """Markdown: medians over all timed repeats of all rounds; the ratios are to the first side.
+
+    `wanted` of a side: how many times faster ours is to be, and what share of its memory ours may take.
+    """
     medians = {side: statistics.median([s for r in runs for s in r["seconds"]]) for side, runs in reports.items()}
+    peaks = {side: max(r["peak_mb"] for r in runs) for side, runs in reports.items()}
     ours = next(iter(medians))
-    print("\n| side | seconds | fastest | tokens/s | first after | peak MB | ours is faster by | wanted |")
-    print("|---|---|---|---|---|---|---|---|")
+    columns = "side | seconds | fastest | tokens/s | first after | peak MB | ours is faster by | ours' peak | wanted"
+    lines = [f"| {columns} |", "|---" * (columns.count("|") + 1) + "|"]
     for side, runs in reports.items():
         fastest = min(s for r in runs for s in r["seconds"])
         warm_up = statistics.median(r["warm_up"] for r in runs)
-        peak = max(r["peak_mb"] for r in runs)
-        print(
-            f"| {side} | {medians[side]:.2f} | {fastest:.2f} | {tokens / medians[side]:,.0f} | {warm_up:.1f} s "
-            f"| {peak:,.0f} | {medians[side] / medians[ours]:.2f}x "
-            f"| {f'at least {wanted[side]:.1f}x' if side in wanted else ''} |"
+        speed, memory = wanted.get(side, (None, None))
+        goals = [f"at least {speed:.2f}x" for speed in [speed] if speed]
+        goals += [f"at most {memory:.0%} of the memory" for memory in [memory] if memory]
+        lines.append(
+            f"| {side} | {medians[side]:.3f} | {fastest:.3f} | {tokens / medians[side]:,.0f} | {warm_up:.1f} s "
+            f"| {peaks[side]:,.0f} | {medians[side] / medians[ours]:.2f}x | {peaks[ours] / peaks[side]:.0%} "
+            f"| {', '.join(goals)} |"
         )
     load = os.getloadavg()[0]
     busy = "; the machine is busy: take ratios only" if load > THREADS + 1 else ""
-    print(f"\nLoad average when it ended: {load:.1f}{busy}.")
+    return [*lines, "", f"Load average when it ended: {load:.1f}{busy}."]
 
 
-def write_files(directory: Path, prompts: int, length: int, **shape) -> None:
+def load_tunix(directory: Path):
+    """(config, mesh, model) of Tunix with the weights of a checkpoint of transformers; under Tunix' own Python."""
+    import jax
+    from tunix.models.llama3 import model, params
+
+    shape = json.loads((directory / "config.json").read_text())
+    config = model.ModelConfig(
+        num_layers=shape["num_hidden_layers"], vocab_size=shape["vocab_size"], embed_dim=shape["hidden_size"],
+        hidden_dim=shape["intermediate_size"], num_heads=shape["num_attention_heads"],
+        head_dim=shape["hidden_size"] // shape["num_attention_heads"], num_kv_heads=shape["num_key_value_heads"],
+        rope_theta=1_000_000, norm_eps=shape["rms_norm_eps"], weight_tying=True,
+    )  # fmt: skip
+    mesh = jax.make_mesh((1, 1), ("fsdp", "tp"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    with mesh:
+        weights = params.create_model_from_safe_tensors(str(directory), config, mesh, dtype=jax.numpy.float32)
+    return config, mesh, weights
+
+
+def write_files(directory: Path, prompts: int, length: int) -> None:
     """weights and tokenizer/ as transformers keeps them, and prompts.jsonl, `length` words each.
 
     The tokenizer has one word per token, so that a prompt has as many tokens as words on every side.
@@ -103,7 +135,7 @@ def write_files(directory: Path, prompts: int, length: int, **shape) -> None:
 
     from alignment.models import decoder, hugging_face
 
-    config = decoder.DecoderConfig(**SHAPE | shape)
+    config = decoder.DecoderConfig(**SHAPE)
     params = jax.device_get(decoder.build(config).init(jax.random.key(0)))
     ids = {"bos_token_id": None, "eos_token_id": EOS, "pad_token_id": PAD}
     hugging_face.save(directory / "model", config, params, extra_config=ids)

@@ -7,15 +7,14 @@ Prints markdown. Each figure is the median of three fresh processes; the files a
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 from absl import app, flags
+
+from benchmarks import side_by_side
 
 _DIVIDE = flags.DEFINE_integer("divide", 1, "for the driver; starting has no size")
 REPEATS = 3
@@ -27,14 +26,8 @@ def seconds_of(code: str, **environment: str) -> float:
 
 
 def run(command: list[str], **environment: str) -> float:
-    root = str(Path(__file__).resolve().parent.parent)
     began = time.perf_counter()
-    done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"} | environment, cwd=root,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    side_by_side.output_of(command, **environment)
     return time.perf_counter() - began
 
 

@@ -195,25 +195,14 @@ def trl(files: Path, work: str) -> None:
 
 
 def tunix(files: Path, work: str) -> None:
-    import jax
     import numpy as np
     import optax
-    from tunix.models.llama3 import model as llama
-    from tunix.models.llama3 import params as llama_params
     from tunix.sft import hooks
     from tunix.sft.dpo import dpo_trainer
 
     if work != "dpo":
         raise ValueError("tunix is measured on DPO only")
     began = time.perf_counter()
-    shape = json.loads((files / "model" / "config.json").read_text())
-    config = llama.ModelConfig(
-        num_layers=shape["num_hidden_layers"], vocab_size=shape["vocab_size"], embed_dim=shape["hidden_size"],
-        hidden_dim=shape["intermediate_size"], num_heads=shape["num_attention_heads"],
-        head_dim=shape["hidden_size"] // shape["num_attention_heads"], num_kv_heads=shape["num_key_value_heads"],
-        rope_theta=1_000_000, norm_eps=shape["rms_norm_eps"], weight_tying=True,
-    )  # fmt: skip
-    mesh = jax.make_mesh((1, 1), ("fsdp", "tp"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     tokens, pulls, losses = read_tokens(files), [], []
 
     def stream():
@@ -236,11 +225,8 @@ def tunix(files: Path, work: str) -> None:
         def on_eval_step_start(self, *_, **__): ...
         def on_eval_step_end(self, *_, **__): ...
 
+    (_, mesh, policy), (_, _, reference) = (side_by_side.load_tunix(files / name) for name in ("model", "reference"))
     with mesh:
-        policy, reference = (
-            llama_params.create_model_from_safe_tensors(str(files / name), config, mesh, dtype=jax.numpy.float32)
-            for name in ("model", "reference")
-        )
         trainer = dpo_trainer.DPOTrainer(
             policy, reference, optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(RATE, weight_decay=0.0)),
             # One step at a time, so that the time between two pulls of data is that of a step.

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
+import hashlib
 import json
 import os
 import sys
@@ -100,6 +101,14 @@ def run_before(config: ConfigDict, workdir: Path, run_stage: Callable | None = N
 
 def before_directory(config: ConfigDict, workdir: Path) -> Path:
     return Path(config.before_workdir) if config.before_workdir else workdir / "before"
+
+
+def begin_in(config: ConfigDict, root: Path) -> Path:
+    """Sets `before_workdir` to a directory under `root` named after its config: runs that begin alike share it."""
+    beginning = json.dumps(checkpoints.as_json(config_before(config).to_dict()))
+    directory = root / hashlib.sha256(beginning.encode()).hexdigest()[:12]
+    config.before_workdir = str(directory)
+    return directory
 
 
 def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:

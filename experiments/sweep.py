@@ -24,7 +24,6 @@ beats in all of them are named below it.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import importlib.util
 import itertools
 import json
@@ -173,8 +172,7 @@ def work(sweep, with_values, config: ConfigDict, workdir: Path, study: optuna.St
         values = suggest(trial, sweep["parameters"])
         own = with_values(ConfigDict(config.to_dict()), **values)
         if own.before and not own.before_workdir:  # trials that begin alike share their beginning
-            beginning = json.dumps(checkpoints.as_json(finetune.config_before(own).to_dict()))
-            own.before_workdir = str(workdir / "before" / hashlib.sha256(beginning.encode()).hexdigest()[:12])
+            finetune.begin_in(own, workdir / "before")
 
         def on_evaluation(step: int, metrics: Mapping[str, float]) -> None:
             if sweep["prune_on"]:

@@ -12,6 +12,9 @@ _FAST = (
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_multi_thread_eigen=false",
+    # These two together: 30 % less time for a test that compiles and runs a whole step (jaxlib 0.10, 2 cores).
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
 )
 
 
@@ -57,9 +60,10 @@ _TESTS = itertools.count()
 def _memory_maps_are_given_back():
     """Each compiled program holds three of the 65,530 memory maps of a process; Linux kills one that asks for more."""
     yield
-    if next(_TESTS) % 20:  # reading the list takes milliseconds
+    maps_of_this_process = "/proc/self/maps"
+    if next(_TESTS) % 20 or not os.path.exists(maps_of_this_process):  # reading the list takes milliseconds
         return
-    with open("/proc/self/maps") as maps:
+    with open(maps_of_this_process) as maps:
         if sum(1 for _ in maps) > 12_000:
             import jax
 

@@ -1,6 +1,5 @@
 """Every file of configs/ with a `get_config` trains: three steps of a tiny model, in all of its stages; or decodes."""
 
-import hashlib
 import importlib
 import json
 import math
@@ -10,7 +9,7 @@ import re
 import pytest
 import tiny_runs
 
-from alignment.training import checkpoints, logging
+from alignment.training import logging
 from alignment.training.logging import read_metrics
 from configs import common, evolution, online
 from configs import diffusion as diffusion_config
@@ -69,15 +68,6 @@ def beginnings(tmp_path_factory):
     return (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "beginnings"
 
 
-def begin_in(config, beginnings):
-    """The directory of the stage before, one for all configs that begin alike; None without such a stage."""
-    if not config.before:
-        return None
-    beginning = json.dumps(checkpoints.as_json(finetune.config_before(config).to_dict()))
-    config.before_workdir = str(beginnings / hashlib.sha256(beginning.encode()).hexdigest()[:12])
-    return beginnings / config.before_workdir
-
-
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
     """Drawing costs a good part of a run of three steps; the scripts' own tests look at the figures."""
@@ -93,7 +83,8 @@ def test_online_runs(name, tmp_path, monkeypatch, beginnings):
     config.rewards = {"letters": {"function": "tiny_runs:letters"}, **second}
     config.judges = {"even": {"function": "tiny_runs:even"}} if config.judges else {}
     config.optimizer.learning_rate = 1e-2
-    begin_in(config, beginnings)
+    if config.before:
+        finetune.begin_in(config, beginnings)
     reinforce.run(config, tmp_path)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     train = [r for r in rows if r["split"] == "train"]
@@ -154,7 +145,7 @@ def test_runs(name, tmp_path, monkeypatch, beginnings):
     config = tiny_runs.shrink(importlib.import_module(f"configs.{name}").get_config())
     # At the first step policy and reference agree; a rate that moves the policy shows the later steps alive.
     config.optimizer.learning_rate = 1e-2
-    before = begin_in(config, beginnings)
+    before = finetune.begin_in(config, beginnings) if config.before else None
     finetune.run(config, tmp_path)
     for stage in [tmp_path, before] if before else [tmp_path]:
         rows = read_metrics(stage / "metrics.jsonl")

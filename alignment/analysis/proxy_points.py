@@ -139,17 +139,33 @@ def summed_rewards_bandit(
     return _experiment(key, logits, reference_logits, rewards, utilities, none, advantages, steps, draws, learning_rate)
 
 
-def _constrained(method: StatefulKernel, thresholds, settings):
+def _constrained(
+    method: StatefulKernel,
+    key,
+    logits,
+    reference_logits,
+    rewards,
+    utilities,
+    multipliers,
+    thresholds,
+    multiplier_learning_rate,
+    steps,
+    draws,
+    learning_rate,
+) -> ConstrainedHistory:
+    """The experiment with the advantages of a constrained kernel, whose multipliers move once per step."""
+    settings = {"thresholds": thresholds, "learning_rate": multiplier_learning_rate}
+
     def advantages(rewards, logps, reference, multipliers):
         there = jnp.ones((*logps.shape, 1), bool)
-        values, aux = method.loss(
-            rewards, logps[:, None], reference[:, None], there, there[:, 0], constraints.MultiplierState(multipliers),
-            thresholds=thresholds, **settings,
-        )  # fmt: skip
-        state = method.update(constraints.MultiplierState(multipliers), aux, thresholds=thresholds, **settings)
-        return values[:, 0], state.multipliers
+        state = constraints.MultiplierState(multipliers)
+        values, aux = method.loss(rewards, logps[:, None], reference[:, None], there, there[:, 0], state, **settings)
+        return values[:, 0], method.update(state, aux, **settings).multipliers
 
-    return advantages
+    first = jnp.zeros((2, rewards.shape[-1]), jnp.float32) if multipliers is None else multipliers
+    return _experiment(
+        key, logits, reference_logits, rewards, utilities, first, advantages, steps, draws, learning_rate
+    )
 
 
 def mu_constrained_bandit(
@@ -184,12 +200,10 @@ def mu_constrained_bandit(
 
     Paper: Moskovitz et al., 2023, arXiv 2310.04373 (mu-PPO), without its clip, which one step per draw never reaches.
     """
-    settings = {"learning_rate": multiplier_learning_rate}
-    advantages = _constrained(constraints.constrained_rlhf_mu, thresholds, settings)
-    first = jnp.zeros((2, rewards.shape[-1]), jnp.float32) if multipliers is None else multipliers
-    return _experiment(
-        key, logits, reference_logits, rewards, utilities, first, advantages, steps, draws, learning_rate
-    )
+    return _constrained(
+        constraints.constrained_rlhf_mu, key, logits, reference_logits, rewards, utilities, multipliers, thresholds,
+        multiplier_learning_rate, steps, draws, learning_rate,
+    )  # fmt: skip
 
 
 def xi_constrained_bandit(
@@ -223,9 +237,7 @@ def xi_constrained_bandit(
 
     Paper: Moskovitz et al., 2023, arXiv 2310.04373 (xi-PPO).
     """
-    settings = {"learning_rate": multiplier_learning_rate}
-    advantages = _constrained(constraints.constrained_rlhf_xi, thresholds, settings)
-    first = jnp.zeros((2, rewards.shape[-1]), jnp.float32) if multipliers is None else multipliers
-    return _experiment(
-        key, logits, reference_logits, rewards, utilities, first, advantages, steps, draws, learning_rate
-    )
+    return _constrained(
+        constraints.constrained_rlhf_xi, key, logits, reference_logits, rewards, utilities, multipliers, thresholds,
+        multiplier_learning_rate, steps, draws, learning_rate,
+    )  # fmt: skip
