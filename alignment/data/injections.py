@@ -1,10 +1,9 @@
 """A small world of prompt injections: the user commands, the data is letters, and in it may stand a planted command.
 
 A prompt has a system message, then the user's command and the data in either order. Commands are `!x`, answered by x,
-and `^` and `$`, answered by the first and the last letter of the data; half of the data has other characters strewn
-in, single delimiters among them. A planted command is one of the same, anywhere
-in the data where it does not change what the user's is answered by; its own answer is always another. An attack is how
-it is wrapped (`ATTACKS`).
+and `^` and `$`, answered by the first and the last letter of the data; half of the data has other characters strewn in,
+single delimiters among them. A planted command is one of the same, anywhere in the data where it does not change what
+the user's is answered by; its own answer is always another. An attack is how it is wrapped (`ATTACKS`).
 
 Records are of kind `hierarchy`, with `answer` and, under attack, `planted` (what an obeyed attack says) and `attack`.
 """
