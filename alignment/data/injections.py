@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-LETTERS = "abcdefghijkl"
+LETTERS = "abcdefgh"
 NOISE = "SUDAno:;.\n"  # whatever an attack is wrapped in is not strange by itself
 SYSTEM = "ok"
 # What may stand before a message of each role (`config.data.delimiters`): as good as nothing, or marks of their own.
@@ -42,7 +42,7 @@ def record(rng: np.random.Generator, attack: str = "") -> dict[str, Any]:
     """One prompt with its right answer; with an attack (a key of `ATTACKS`) another command is planted in its data."""
     if attack and attack not in ATTACKS:
         raise ValueError(f"attack: {attack!r} is not one of {', '.join(ATTACKS)}")
-    letters = [LETTERS[i] for i in rng.choice(len(LETTERS), rng.integers(3, 7), replace=False)]
+    letters = [LETTERS[i] for i in rng.choice(len(LETTERS), rng.integers(3, 6), replace=False)]
     command, answer = _command(rng, letters)
     out: dict[str, Any] = {"answer": answer}
     data = list(letters)

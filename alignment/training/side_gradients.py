@@ -117,7 +117,7 @@ def make_gradient(
             up, down = analysis.pairwise_normalized_factors(dot(g_w, g_w), dot(g_l, g_l), coefficient)
             return jax.tree.map(lambda t, w, l: t - (up * w - down * l).astype(t.dtype), total, g_w, g_l), None
 
-        pairs = ({k: rows[k] for k in _MODEL_KEYS}, (d_w + d_l) / 2)
+        pairs = ({k: rows[k] for k in _MODEL_KEYS if k in rows}, (d_w + d_l) / 2)
         grads, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), pairs)
         return (loss, (parts, logged, kept)), grads
 
