@@ -14,6 +14,7 @@ from alignment.decoding import sampler, speculative
 from alignment.models import decoder, hugging_face
 from alignment.segments import BRANCHES, LEVELS
 from alignment.training import mesh
+from experiments import from_config
 
 CONFIG = dataclasses.replace(tiny_steps.MODEL.config, vocab_size=320, num_instruction_levels=4)
 WITH, WITHOUT = (decoder.build(dataclasses.replace(CONFIG, num_instruction_levels=n)) for n in (4, 0))
@@ -203,3 +204,9 @@ def test_there_is_no_hugging_face_layout_for_levels(params, tmp_path):
     with pytest.raises(ValueError, match="num_instruction_levels=4 cannot be written"):
         hugging_face.save(tmp_path / "out", CONFIG, params)
     assert not (tmp_path / "out").exists()
+
+
+def test_checkpoints_from_before_there_were_levels_still_fit():
+    described = {n: from_config.describe_model(dataclasses.replace(CONFIG, num_instruction_levels=n)) for n in (0, 4)}
+    assert "num_instruction_levels" not in described[0]
+    assert described[4] == described[0] | {"num_instruction_levels": 4}
