@@ -1,5 +1,7 @@
 """Messages with roles become tokens with levels: by structure alone, whatever a message says."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -124,25 +126,20 @@ def test_the_answer_is_that_of_the_users_command_and_never_that_of_the_planted_o
     for _ in range(100):
         found = injections.record(rng, attack)
         roles = [m["role"] for m in found["messages"]]
-        said = {m["role"]: m["content"] for m in found["messages"]}
         orders.add(tuple(roles))
-        data = said["data"]
+        data = "".join(m["content"] for m in found["messages"] if m["role"] == "data")
+        letters = [c for c in data if c in injections.LETTERS]
+        assert answer_to(found["messages"][roles.index("user")]["content"], letters) == found["answer"]
+        assert found["messages"][-1] == {"role": "assistant", "content": found["answer"]}
+        commands = re.findall(r"![0-7]|[$^]", data)
+        assert len(commands) == bool(attack)
         if attack:
             before, after = injections.ATTACKS[attack].split("{}")
-            # The letters that are left once the wrapped command is cut out.
-            start = min(data.index(c) for c in "!^$" if c in data)
-            planted = data[start : start + 1 + (data[start] == "!")]
-            head, tail = data[: start - len(before.replace("{fake}", "x"))], data[start + len(planted + after) :]
-            data = head + tail
-        data = "".join(c for c in data if c not in injections.NOISE)
-        if attack:
-            assert answer_to(planted, data) == found["planted"] != found["answer"]
-        assert set(data) <= set(injections.LETTERS) and len(set(data)) == len(data)
-        assert answer_to(said["user"], data) == found["answer"] == said["assistant"]
-        # A model that does not see the wrapping finds the same letter at the end that is asked for.
-        if said["user"] in "^$":
-            assert said["data"][0 if said["user"] == "^" else -1] == found["answer"]
-    assert len(orders) == 2
+            fake = re.escape(before).replace(re.escape("{fake}"), "[0-7]")
+            assert re.search(fake + re.escape(commands[0] + after), data)
+            assert answer_to(commands[0], letters) == found["planted"] != found["answer"]
+    between = ("data", "user", "data")
+    assert {o[1:-1] for o in orders} == {between, between[1:], between[:2]}
 
 
 def test_every_other_record_is_attacked_or_none_is():
