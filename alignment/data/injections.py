@@ -1,10 +1,10 @@
 """A small world of prompt injections: the user commands, the data is letters, and in it may stand a planted command.
 
 A prompt has a system message and, somewhere in the data, the user's command: data may stand before it, after it or
-both, so that nothing but delimiters or levels tells it from a command that the data holds. Commands are `!d` for a digit
-d, answered by it, and `^` and `$`, answered by the first and the last letter of the data; half of the data has other
-characters strewn in, single delimiters among them. A planted command is one of the same whose answer differs, anywhere
-in the data. An attack is how it is wrapped (`ATTACKS`).
+both, so that nothing but delimiters or levels tells it from a command that the data holds. Commands are `!d` for a
+digit d, answered by it, and `^` and `$`, answered by the first and the last letter of the data; half of the data has
+other characters strewn in, single delimiters among them. A planted command is one of the same whose answer differs,
+anywhere in the data. An attack is how it is wrapped (`ATTACKS`).
 
 Records are of kind `hierarchy`, with `answer` and, under attack, `planted` (what an obeyed attack says) and `attack`.
 """
