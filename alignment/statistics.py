@@ -306,9 +306,18 @@ def needs_of(names: Iterable[str]) -> Needs:
 # --- from batch to named statistics ----------------------------------------------------------------------------------
 
 
+def row_of(model, batch: Mapping[str, Array]) -> dict[str, Array]:
+    """What this model's forward pass reads of a batch, by the names of its arguments.
+
+    Instruction levels are left out for a model without embeddings of them: rows that have them serve both.
+    """
+    names = ("tokens", "positions", "segment_ids", *["instruction_levels"] * (model.config.num_instruction_levels > 0))
+    return {name: batch.get(name) for name in names}
+
+
 def completion_hidden(model, params, batch: Mapping[str, Array]) -> tuple[Array, Array]:
     """Hidden states of the rows [B, L, D], and of the positions that predict each completion token [B, S, T, D]."""
-    hidden, _ = model.hidden(params, batch["tokens"], batch["positions"], batch["segment_ids"])
+    hidden, _ = model.hidden(params, **row_of(model, batch))
     return hidden, jax.vmap(lambda h, index: h[index])(hidden, batch["predict_from"])
 
 
@@ -369,8 +378,7 @@ def compute(
         """Of the last layer, whose states the other statistics need too, or of an earlier one."""
         if features_layer is None:
             return _at_tokens(last(), batch)
-        row = (batch["tokens"], batch["positions"], batch["segment_ids"])
-        return _at_tokens(model.hidden(params, *row, layers=features_layer)[0], batch)
+        return _at_tokens(model.hidden(params, **row_of(model, batch), layers=features_layer)[0], batch)
 
     for whose, names in needs.frozen.items():
         if "token_features" in names:
@@ -431,7 +439,7 @@ def compute(
         out["features"] = _last_hidden(hidden, batch)
     if "second_features" in needs.head:
         dropped = drop_weights(params, batch["random_bits"], view_dropout)
-        again, _ = model.hidden(dropped, batch["tokens"], batch["positions"], batch["segment_ids"])
+        again, _ = model.hidden(dropped, **row_of(model, batch))
         out["second_features"] = _last_hidden(again, batch)
     if "token_features" in needs.head:
         out["token_features"] = token_features(model, params, lambda: hidden)

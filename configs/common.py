@@ -28,13 +28,18 @@ def base() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.source = "corpus"  # corpus, recipe:NAME (what a recipe makes of the corpus), task:NAME, authors,
-    # authors:SPLIT (all generated), *.jsonl, *.parquet, a TFDS directory, tfds:NAME
+    # authors:SPLIT, injections, injections:clean (all generated), *.jsonl, *.parquet, a TFDS directory, tfds:NAME
     config.data.eval_source = ""  # as source; "": the corpus' test split, none for other sources
     config.data.kind = "pairs"  # completion | chat | pairs | lists | unpaired | triples | ratings | steps |
-    # segments | sampled_pairs | unlearning
+    # segments | sampled_pairs | unlearning | hierarchy | hierarchy_pairs
     config.data.split = "train"  # of TFDS
     config.data.eval_split = "test"
     config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
+    config.data.delimiters = ConfigDict()  # of kinds hierarchy: what stands before the messages of each role
+    config.data.delimiters.system = ""
+    config.data.delimiters.user = ""
+    config.data.delimiters.data = ""
+    config.data.delimiters.assistant = ""
     config.data.tokenizer = ""  # "": the model's directory if it has one, else bytes; "bytes"; or a directory
     config.data.prompt_length = 32
     config.data.completion_length = 48
@@ -71,6 +76,8 @@ def base() -> ConfigDict:
     config.model.output_heads = 0  # > 0: so many heads over the vocabulary, one per objective; 0: the usual one
     config.model.control_tokens = 0  # > 0: prompts begin with so many learned embeddings, each side of the data having
     # a set of its own; what is sampled begins with the first side's. config.data.prompt_length leaves room for them
+    config.model.num_instruction_levels = 0  # 4: embeddings of who said a token (system, user, data, assistant), added
+    # to those of the tokens (ISE), for data of kinds hierarchy; 0: none
     config.model.dtype = "float32"  # of the computation; parameters and optimizer stay float32
     config.model.remat = "none"  # none | dots | full
 
@@ -294,6 +301,21 @@ def authors(split: str) -> ConfigDict:
     return config
 
 
+def instruction_hierarchy() -> ConfigDict:
+    """Supervised fine-tuning to obey the user and not what stands in the data, with instruction segment embeddings."""
+    config = sft()
+    config.data.source, config.data.kind = "injections", "hierarchy"
+    config.data.prompt_length, config.data.completion_length = 40, 2
+    config.data.corpus_size, config.data.corpus_eval_size = 32768, 256
+    config.data.packed_length = 128  # about seven examples
+    config.data.delimiters.assistant = "="
+    config.model.num_instruction_levels = 4
+    config.model.hidden_size, config.model.intermediate_size, config.model.num_layers = 64, 176, 2
+    config.training.steps = 1000
+    config.training.eval_every = config.checkpoints.every = 500
+    return config
+
+
 def unlearning(objective: dict) -> ConfigDict:
     """An objective that makes a model forget some of the authors it knows; that model is also its reference."""
     config = starting_from(base(), authors("full"))
@@ -347,6 +369,11 @@ def check_adapter(config: ConfigDict) -> None:
         if config.adapter.quantize or config.adapter.magnitudes or config.adapter.rank_stabilized:
             raise ValueError("config.adapter.rank: 0 means no adapters, but other keys of config.adapter are set")
         return
+    if config.model.num_instruction_levels:
+        raise ValueError(
+            "config.adapter.rank: embeddings of instruction levels are trained whole, and beside adapters they would "
+            "stay as they were drawn; set config.adapter.rank or config.model.num_instruction_levels to 0"
+        )
     if config.reference.update_every:
         raise ValueError("config.reference.update_every: the reference of a run with adapters is its frozen base")
     if config.reference.soup and config.adapter.quantize:
@@ -420,6 +447,12 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError(
             f"config.model.control_tokens: must be at least {int(config.before_controls)}, got "
             f"{config.model.control_tokens}" + (" (config.before_controls is set)" if config.before_controls else "")
+        )
+    exported = config.checkpoints.export_hugging_face and not config.model.reward_heads
+    if config.model.num_instruction_levels and exported:
+        raise ValueError(
+            "config.checkpoints.export_hugging_face: no layout of transformers has a place for embeddings of "
+            "instruction levels; set it to False (WORKDIR/checkpoints has them)"
         )
     if not config.training.embedding_noise >= 0:
         raise ValueError(f"config.training.embedding_noise: must be at least 0, got {config.training.embedding_noise}")

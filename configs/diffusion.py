@@ -129,7 +129,7 @@ def check_numbers(config: ConfigDict) -> None:
             raise ValueError(
                 "config.inpainting.largest_replaced: demonstrations have nothing to be replaced; set it to 0"
             )
-    for key in ("hugging_face", "reward_heads", "control_tokens"):
+    for key in ("hugging_face", "reward_heads", "control_tokens", "num_instruction_levels"):
         if config.model[key]:
             raise ValueError(
                 f"config.model.{key}: there is no such thing for masked diffusion models here; leave it empty"

@@ -207,6 +207,8 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError(f"config.rollout.temperature: must be above 0, got {config.rollout.temperature}")
     if config.adapter.rank and config.value.model == "separate":
         raise ValueError("config.adapter.rank: a separate value model is trained whole; set config.value.model='head'")
+    if config.model.num_instruction_levels:
+        raise ValueError("config.model.num_instruction_levels: prompts do not say who speaks (experiments.finetune)")
     if config.model.output_heads:
         raise ValueError("config.model.output_heads: is of pairs with an objective each (experiments.finetune)")
     if config.model.control_tokens:

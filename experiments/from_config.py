@@ -14,7 +14,18 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from alignment import statistics
-from alignment.data import authors, controls, corpus, formats, pipeline, rows, tokenizers, trade_offs
+from alignment.data import (
+    authors,
+    controls,
+    corpus,
+    formats,
+    hierarchy,
+    injections,
+    pipeline,
+    rows,
+    tokenizers,
+    trade_offs,
+)
 from alignment.data.recipes import on_corpus
 from alignment.models import control_tokens, decoder, heads, hugging_face, lora, multi_head, quantized
 from alignment.rewards import tasks
@@ -34,6 +45,8 @@ SIDES = {
     "segments": ("",),
     "sampled_pairs": ("chosen", "rejected", "samples"),
     "unlearning": ("forget", "retain", "chosen"),  # chosen if the records have it
+    "hierarchy": ("",),
+    "hierarchy_pairs": ("chosen", "rejected"),
 }
 CONTROLLED = ("completion", "chat", "pairs")  # kinds of data whose sides can each have control tokens of their own
 
@@ -65,6 +78,15 @@ def load_data(config: ConfigDict) -> Data:
             f"config.model.control_tokens: data of kind {data.kind!r} have no set of them for each side; the kinds "
             f"that do are {', '.join(CONTROLLED)}"
         )
+    for key, asked in (
+        ("model.num_instruction_levels", config.model.get("num_instruction_levels")),
+        ("data.delimiters", any(data.delimiters.values())),
+    ):
+        if asked and data.kind not in hierarchy.KINDS:
+            raise ValueError(
+                f"config.{key}: goes with data that say who speaks, of kinds {' and '.join(hierarchy.KINDS)}, not with "
+                f"kind {data.kind!r}"
+            )
 
     def read(source: str, split: str, corpus_split: str, size: int, noise: float) -> list:
         if source.startswith("task:"):  # demonstrations of a verifiable task; the noise is theirs
@@ -73,6 +95,10 @@ def load_data(config: ConfigDict) -> Data:
             return formats.from_records(records, data.kind, source)
         if source.split(":")[0] == "authors":
             records = authors.generate(data.kind, size, config.seed, corpus_split, source.removeprefix("authors")[1:])
+            return formats.from_records(records, data.kind, f"{source}/{corpus_split}")
+        if source.split(":")[0] == "injections":
+            named = source.removeprefix("injections").removeprefix(":")
+            records = injections.generate(data.kind, size, config.seed, corpus_split, named)
             return formats.from_records(records, data.kind, f"{source}/{corpus_split}")
         if source.startswith("recipe:"):
             records, counts = on_corpus.records(source.removeprefix("recipe:"), size, config.seed, corpus_split)
@@ -93,13 +119,15 @@ def load_data(config: ConfigDict) -> Data:
             prompt_length=data.prompt_length,
             completion_length=data.completion_length,
             too_long=data.too_long,
+            delimiters=data.delimiters.to_dict(),
         )
         say(f"{what}: {report}")
         length = config.model.get("control_tokens")
         return [controls.with_set_for_each_side(e, tokenizer.vocab_size, length) for e in out] if length else out
 
     train = tokenised(read(data.source, data.split, "train", data.corpus_size, data.label_noise), "training data")
-    generated = data.source == "corpus" or data.source.startswith(("task:", "recipe:", "trade_offs", "authors"))
+    generators = ("task:", "recipe:", "trade_offs", "authors", "injections")
+    generated = data.source == "corpus" or data.source.startswith(generators)
     eval_source = data.eval_source or (data.source if generated else "")
     held_out = read(eval_source, data.eval_split, "test", data.corpus_eval_size, 0.0) if eval_source else []
     evaluation = tokenised(held_out, "evaluation data") if held_out else []
@@ -240,6 +268,7 @@ def build_model(
     context = data.packed_length if data.get("packed") else data.prompt_length + data.completion_length
     run_time = {"dtype": settings.dtype, "remat": settings.remat, "reward_heads": settings.reward_heads}
     run_time["causal"] = causal
+    run_time["num_instruction_levels"] = settings.get("num_instruction_levels", 0)  # runs before it was a key had none
     if settings.hugging_face:
         loaded = hugging_face.load_config(settings.hugging_face)
         if vocab_size > loaded.vocab_size:
@@ -278,6 +307,8 @@ def describe_model(config: decoder.DecoderConfig, adapter: ConfigDict | None = N
     """
     fields = dataclasses.asdict(config)
     run_time = ("dtype", "remat", "scan_layers", "max_position_embeddings")
+    if not config.num_instruction_levels:  # checkpoints from before there were any say nothing of them
+        run_time += ("num_instruction_levels",)
     with_adapter = {"adapter": adapter.to_dict()} if adapter and adapter.rank else {}
     return checkpoints.as_json({k: v for k, v in fields.items() if k not in run_time} | with_adapter)
 

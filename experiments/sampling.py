@@ -57,14 +57,21 @@ def complete(
     completion_length: int,
     temperature: float,
     batch_size: int = 0,
+    levels: Sequence[Sequence[int]] | None = None,
 ) -> list[Drawn]:
-    """One completion per prompt; `batch_size` rows at a time (0: all at once), each batch with its own key."""
+    """One completion per prompt; `batch_size` rows at a time (0: all at once), each batch with its own key.
+
+    `levels` are those of the prompts' tokens, for a model with instruction levels.
+    """
     size = batch_size or len(prompts)
     out: list[Drawn] = []
     for number, first in enumerate(range(0, len(prompts), size)):
         part = list(prompts[first : first + size])
         rows = part + [part[0]] * (size - len(part))  # one shape, one compilation
         tokens, mask = rollouts.pad_prompts(rows, prompt_length, tokenizer.pad_id)
+        if levels is not None:
+            of_rows = list(levels[first : first + size])
+            of_rows, _ = rollouts.pad_prompts(of_rows + [of_rows[0]] * (size - len(part)), prompt_length, 0)
         drawn = sampler.sample(
             model,
             params,
@@ -75,6 +82,7 @@ def complete(
             temperature=temperature,
             eos_id=tokenizer.eos_id,
             pad_id=tokenizer.pad_id,
+            instruction_levels=None if levels is None else jnp.asarray(of_rows),
         )
         columns = (np.asarray(drawn.tokens), np.asarray(drawn.mask), np.asarray(drawn.logps))
         for ids, keep, logps in list(zip(*columns, strict=True))[: len(part)]:

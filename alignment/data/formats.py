@@ -23,6 +23,8 @@ A record is a dict; its kind says which fields it has (text fields may also be l
 |              | [weight]                                                                   |              |
 | `unlearning` | prompt, forget (its answer), retain_prompt, retain (texts), [chosen] (another | `ForgetRetain`|
 |              | answer to prompt, such as a refusal), [weight]                              |              |
+| `hierarchy`, | messages with roles, which bind more or less: see `alignment.data.hierarchy` | `Hierarchy` |
+| `hierarchy_pairs` |                                                                      |              |
 | `prompts`    | prompt, and whatever a reward reads (answer, target ...)                   | `Query`      |
 
 In pairs of message lists, chosen and rejected hold the whole conversation, or the answer alone (then `prompt` gives the
@@ -39,13 +41,14 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from alignment.data import fields, segmented
+from alignment.data import fields, hierarchy, segmented
 from alignment.data.fields import DataError, InvalidRecord, Prompt
 from alignment.data.fields import Message as Message  # part of what this module offers
+from alignment.data.hierarchy import Hierarchy
 from alignment.data.segmented import Segments
 
 KINDS = ("completion", "chat", "pairs", "lists", "unpaired", "triples", "ratings", "steps", "segments")
-KINDS += ("sampled_pairs", "unlearning", "prompts")
+KINDS += ("sampled_pairs", "unlearning", *hierarchy.KINDS, "prompts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +175,7 @@ class Query:
 
 
 Example = Completion | Pair | Ranking | Unpaired | Triple | Rated | Steps | Segments | SampledPair | ForgetRetain
-Example |= Query
+Example |= Hierarchy | Query
 
 
 def read(
@@ -324,7 +327,8 @@ def _examples(
         raise ValueError(f"on_invalid={on_invalid!r} is not one of error, drop")
     parse = {"completion": _completion, "chat": _chat, "pairs": _pair, "lists": _ranking, "unpaired": _unpaired,
              "triples": _triple, "ratings": _rated, "steps": _steps, "segments": segmented.parse,
-             "sampled_pairs": _sampled_pair, "unlearning": _forget_retain, "prompts": _query}[kind]  # fmt: skip
+             "sampled_pairs": _sampled_pair, "unlearning": _forget_retain, "hierarchy": hierarchy.parse,
+             "hierarchy_pairs": hierarchy.parse_pair, "prompts": _query}[kind]  # fmt: skip
     examples, reasons = [], []
     for where, record in records:
         try:

@@ -23,6 +23,7 @@ A batch is a dict of numpy arrays; B rows, L columns, S completions ("sides") a 
 | `ratings`      | f32 [B, K]     | of ratings, 0 where one is missing; `rated` bool [B, K] says where                 |
 | `token_rewards` | f32 [B, S, T] | of segments that have rewards; likewise `trained_mask` bool [B, S, T]             |
 | `step_labels`  | f32 [B, S, T]  | of steps, at the last token of each step's separator; `step_mask` bool [B, S, T]   |
+| `instruction_levels` | i32 [B, L] | of kinds `hierarchy`: whose word each token is (`alignment.segments.LEVELS`) |
 
 Who may attend to whom follows from `segment_ids`: see `alignment.segments`.
 
@@ -41,11 +42,11 @@ or, for unpaired examples, the completion and one of another prompt (`with_misma
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from alignment.data import segmented
+from alignment.data import hierarchy, segmented
 from alignment.data.formats import (
     Completion,
     DataError,
@@ -61,12 +62,14 @@ from alignment.data.formats import (
     Triple,
     Unpaired,
 )
+from alignment.data.hierarchy import Hierarchy
 from alignment.data.segmented import Segments
 from alignment.data.tokenizers import Tokenizer
-from alignment.segments import BRANCHES
+from alignment.segments import BRANCHES, LEVELS
 
 Batch = dict[str, np.ndarray]
 SEPARATOR = "\n"  # after every reasoning step
+NO_DELIMITERS = dict.fromkeys(LEVELS, "")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,6 +99,7 @@ class Tokenized:
     chosen_harmful: bool | None = None
     rejected_harmful: bool | None = None
     prompts: tuple[np.ndarray, ...] | None = None  # of every completion, where they differ; `prompt` is the first
+    prompt_levels: np.ndarray | None = None  # instruction level of every token of the prompt
     where: str = ""
 
 
@@ -150,6 +154,7 @@ def tokenize(
     prompt_length: int,
     completion_length: int,
     too_long: str = "error",
+    delimiters: Mapping[str, str] = NO_DELIMITERS,
 ) -> tuple[list[Tokenized], TokenizeReport]:
     """Tokenises examples so that each fits a prompt of `prompt_length` and completions of `completion_length` tokens.
 
@@ -160,6 +165,7 @@ def tokenize(
         prompts on the left (a begin token stays) and completions on the right (which then have no end token). Pairs
         (and the pairs of triples) whose sides are the same tokens after the cut are an error, or dropped and counted,
         too.
+      delimiters: of kinds `hierarchy`, what stands before the messages of every role.
 
     Returns:
       (tokenised examples in order, report of all counts).
@@ -177,7 +183,7 @@ def tokenize(
     for number, example in enumerate(examples):
         if isinstance(example, Query):
             raise DataError(f"{example.where}: a record of kind 'prompts' has no completion to learn from")
-        prompt, completions, keep_first = _encode(example, tokenizer)
+        prompt, completions, keep_first = _encode(example, tokenizer, delimiters)
         prompts = _prompts(example, tokenizer) or [prompt]
         if not all(prompts):
             raise DataError(
@@ -198,7 +204,9 @@ def tokenize(
                 dropped += 1
                 continue
         shortened = [c[:completion_length] for c in completions]
-        if isinstance(example, (Pair, Triple, SampledPair)) and shortened[0] == shortened[1]:
+        of_pairs = isinstance(example, (Pair, Triple, SampledPair))
+        of_pairs |= isinstance(example, Hierarchy) and len(example.completions) == 2
+        if of_pairs and shortened[0] == shortened[1]:
             # Cut too short, or made equal by a template that trims: nothing could be learnt, and no one would notice.
             if too_long == "error":
                 raise DataError(f"{example.where}: 'chosen' and 'rejected' are the same tokens; they must differ")
@@ -207,9 +215,17 @@ def tokenize(
         # With a begin token in a prompt of one slot only, the last token says more than the begin token.
         keep = keep_first if prompt_length > keep_first else 0
         cut_prompts += sum(len(p) > prompt_length for p in prompts)
-        prompts = [p if len(p) <= prompt_length else p[:keep] + p[len(p) - (prompt_length - keep) :] for p in prompts]
+
+        def fitted(values: list[int], keep: int = keep) -> list[int]:
+            rest = len(values) - (prompt_length - keep)
+            return values if len(values) <= prompt_length else values[:keep] + values[rest:]
+
+        prompts = [fitted(p) for p in prompts]
         cut_completions += sum(len(c) > completion_length for c in completions)
         of_steps = {}
+        levels = None
+        if isinstance(example, Hierarchy):
+            levels = np.asarray(fitted(hierarchy.encode_prompt(example.prompt, tokenizer, delimiters)[1]), np.int32)
         if isinstance(example, Steps):
             ends = _step_ends(example, tokenizer)
             seen = [i for i, end in enumerate(ends) if end < completion_length]
@@ -223,6 +239,7 @@ def tokenize(
                 prompt=np.asarray(prompts[0], np.int32),
                 prompts=tuple(np.asarray(p, np.int32) for p in prompts) if len(prompts) > 1 else None,
                 completions=tuple(np.asarray(c, np.int32) for c in shortened),
+                prompt_levels=levels,
                 where=example.where,
                 **{field: getattr(example, field, None) for _, field, _ in _OPTIONAL}
                 | {"ratings": getattr(example, "ratings", None)}
@@ -249,7 +266,9 @@ def encode_prompt(prompt: str | Sequence[Message], tokenizer: Tokenizer) -> list
     return tokenizer.prefix_ids(chat) + tokenizer.encode(text)
 
 
-def _encode(example: Example, tokenizer: Tokenizer) -> tuple[list[int], list[list[int]], int]:
+def _encode(
+    example: Example, tokenizer: Tokenizer, delimiters: Mapping[str, str]
+) -> tuple[list[int], list[list[int]], int]:
     """(prompt ids, ids of every completion, how many first prompt ids stand before the text)."""
     if isinstance(example, Steps):
         ids = [token for step in _encoded_steps(example, tokenizer) for token in step]
@@ -258,6 +277,10 @@ def _encode(example: Example, tokenizer: Tokenizer) -> tuple[list[int], list[lis
     if isinstance(example, Segments):
         prompt = encode_prompt(example.prompt, tokenizer)
         return prompt, [segmented.encode(example, tokenizer)[0]], _opening(prompt, tokenizer)
+    if isinstance(example, Hierarchy):
+        prompt, _ = hierarchy.encode_prompt(example.prompt, tokenizer, delimiters)
+        completions = [[*tokenizer.encode(text), tokenizer.eos_id] for text in example.completions]
+        return prompt, completions, _opening(prompt, tokenizer)
     texts = {
         Completion: lambda: (example.completion,),
         Pair: lambda: (example.chosen, example.rejected),
@@ -331,6 +354,8 @@ def with_prefix(example: Tokenized, prefix: Sequence[int], bos_id: int | None) -
     """The example with more tokens before its prompt, but after the prompt's begin token."""
     if example.prompts is not None:
         raise ValueError(f"{example.where}: a prefix goes before one prompt, and this example has several")
+    if example.prompt_levels is not None:
+        raise ValueError(f"{example.where}: a prefix has no role, and the messages of this example have one each")
     first = int(example.prompt[0] == bos_id)
     prompt = [*example.prompt[:first], *prefix, *example.prompt[first:]]
     return dataclasses.replace(example, prompt=np.asarray(prompt, np.int32))
@@ -429,6 +454,10 @@ def collate_trees(
             batch["mask"][b, s, :m] = True
             batch["last_index"][b, s] = start + m - 1
         batch["ids"][b] = example.id
+    if examples and examples[0].prompt_levels is not None:
+        batch["instruction_levels"] = np.where(batch["segment_ids"] != 0, LEVELS["assistant"], 0).astype(np.int32)
+        for b, example in enumerate(examples):
+            batch["instruction_levels"][b, prompt_length - len(example.prompt) : prompt_length] = example.prompt_levels
     if examples and examples[0].step_ends is not None:
         batch["step_labels"] = np.zeros((rows, sides, completion_length), np.float32)
         batch["step_mask"] = np.zeros((rows, sides, completion_length), bool)
@@ -513,6 +542,8 @@ def collate_packed(rows: Sequence[Sequence[Tokenized]], length: int, *, pad_id: 
     `ids` is the number of the first example of the row and `last_index` the last real column of the row.
     """
     batch = _empty(len(rows), length, 1, length, pad_id)
+    if rows and rows[0][0].prompt_levels is not None:
+        batch["instruction_levels"] = np.zeros((len(rows), length), np.int32)
     for b, row in enumerate(rows):
         start = 0
         for tree, example in enumerate(row, 1):
@@ -527,6 +558,9 @@ def collate_packed(rows: Sequence[Sequence[Tokenized]], length: int, *, pad_id: 
             batch["targets"][b, 0, scored] = completion
             batch["predict_from"][b, 0, scored] = np.arange(start + n - 1, start + n + m - 1)
             batch["mask"][b, 0, scored] = True
+            if example.prompt_levels is not None:
+                batch["instruction_levels"][b, start : start + n] = example.prompt_levels
+                batch["instruction_levels"][b, scored] = LEVELS["assistant"]
             start += n + m
         batch["last_index"][b, 0] = start - 1
         batch["ids"][b] = row[0].id

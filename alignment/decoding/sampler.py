@@ -15,7 +15,7 @@ import numpy as np
 from alignment import token_sets
 from alignment.models import heads
 from alignment.models.decoder import Cache, Model, Params, grow_cache, init_cache
-from alignment.segments import BRANCHES
+from alignment.segments import BRANCHES, LEVELS
 
 Array = jax.Array
 
@@ -170,14 +170,15 @@ def only(logits: Mapping[str, Array]) -> Array:
     ),
 )  # fmt: skip
 def generate(
-    models, combine, judge, params, settings, judging, prompts, prompt_mask, given, rng, temperature, top_p, min_p,
-    *, max_new_tokens, group_size, top_k, eos_ids, pad_id, with_entropies, with_support,
+    models, combine, judge, params, settings, judging, prompts, prompt_mask, given, levels, rng, temperature, top_p,
+    min_p, *, max_new_tokens, group_size, top_k, eos_ids, pad_id, with_entropies, with_support,
 ):  # fmt: skip
     """The loop of `sample` and of `guided.sample`, which check what they pass on.
 
     `models` is a tuple of (name, Model), `params` a dict; each model has a cache of its own and makes one forward pass
-    per token. `given` is None or (tokens [B, T], lengths [B]): what the rows begin with in place of drawing it. `judge`
-    is None or the (model, count, tilt) of a `Scorer`, `judging` its parameters and settings.
+    per token. `given` is None or (tokens [B, T], lengths [B]): what the rows begin with in place of drawing it.
+    `levels` is None or those of the prompts, [B, P]; what is drawn has the assistant's. `judge` is None or the (model,
+    count, tilt) of a `Scorer`, `judging` its parameters and settings.
     """
     width = prompts.shape[1]
     lengths = jnp.sum(prompt_mask, axis=-1, dtype=jnp.int32)
@@ -186,10 +187,16 @@ def generate(
     is_end = lambda token: functools.reduce(jnp.logical_or, [token == end for end in eos_ids])  # noqa: E731
     spread_group = lambda a: jnp.repeat(a, group_size, axis=0) if a.ndim else a  # noqa: E731
 
+    def of_levels(model, shape, prompt=None):
+        if not model.config.num_instruction_levels:
+            return {}
+        return {"instruction_levels": jnp.full(shape, LEVELS["assistant"], jnp.int32) if prompt is None else prompt}
+
     def prefill(model, params, room):
         """The hidden state of the prompts' last tokens, and a cache with room for more, both for the whole group."""
         empty = init_cache(model.config, len(prompts), width)
-        h, cache = model.hidden(params, prompts, positions, segments, empty)
+        read = of_levels(model, prompts.shape, levels)
+        h, cache = model.hidden(params, prompts, positions, segments, empty, **read)
         return jax.tree.map(spread_group, (h[:, -1], grow_cache(cache, room)))
 
     # The prefill attends within the prompt only; the last token drawn is never fed back, hence one column less.
@@ -210,7 +217,8 @@ def generate(
         places = lengths[:, None] + step - fed + jnp.minimum(jnp.arange(fed + count), fed)
         branches = BRANCHES + jnp.maximum(jnp.arange(fed + count) - fed + 1, 0)
         branches = jnp.broadcast_to(branches.astype(jnp.int32), columns.shape)
-        h, grown = judge_model.hidden(judging[0], columns, places, branches, cache)
+        read = of_levels(judge_model, columns.shape)
+        h, grown = judge_model.hidden(judging[0], columns, places, branches, cache, **read)
         scores = heads.token_scores(judging[0], h[:, fed:])
         # The candidates' columns are written over in the next step, and until then nothing on the stem sees them.
         return tilt(logits, candidates, scores, **judging[1]), grown._replace(length=cache.length + fed)
@@ -254,7 +262,8 @@ def generate(
         places, branch = (lengths + step - 1)[:, None], jnp.full((batch, 1), BRANCHES, jnp.int32)
         hidden, grown = {}, {}
         for name, model in models:
-            h, grown[name] = model.hidden(params[name], token[:, None], places, branch, caches[name])
+            read = of_levels(model, places.shape)
+            h, grown[name] = model.hidden(params[name], token[:, None], places, branch, caches[name], **read)
             hidden[name] = h[:, 0]
         columns, grown = choose(step, hidden, token, caches | grown)
         token = columns[0] = jnp.where(done, pad_id, columns[0])
@@ -319,7 +328,14 @@ def end_tokens(drawing: Drawing) -> tuple[int, ...]:
 
 
 def sample(
-    model: Model, params: Params, prompts: Array, prompt_mask: Array, rng: Array, **drawing: Any
+    model: Model,
+    params: Params,
+    prompts: Array,
+    prompt_mask: Array,
+    rng: Array,
+    *,
+    instruction_levels: Array | None = None,
+    **drawing: Any,
 ) -> Samples:
     """Draws `group_size` completions per prompt; compiled once per shape, group, top_k, end tokens and length.
 
@@ -328,16 +344,22 @@ def sample(
       prompts: i32 [B, P], left-padded.
       prompt_mask: bool [B, P], True on real tokens; a row's padding may hold any token.
       rng: key; step t draws from fold_in(rng, t).
+      instruction_levels: i32 [B, P] of the prompts' tokens, for a model that has embeddings of them; those drawn have
+        the assistant's level.
       drawing: the fields of `Drawing`; max_new_tokens, eos_id and pad_id have no default.
 
     Returns:
       Samples of B * group_size rows and T = max_new_tokens columns; row i * group_size + j is the j-th of prompt i.
 
     Raises:
-      ValueError: a setting out of its range, a prompt that is empty or not left-padded, or P + T beyond the context.
+      ValueError: a setting out of its range, a prompt that is empty or not left-padded, levels that are missing or that
+        the model does not have, or P + T beyond the context.
       TypeError: no field of `Drawing`, or one missing.
     """
-    return run((("model", model),), only, {"model": params}, {}, prompts, prompt_mask, rng, Drawing(**drawing))
+    models = (("model", model),)
+    return run(
+        models, only, {"model": params}, {}, prompts, prompt_mask, rng, Drawing(**drawing), levels=instruction_levels
+    )
 
 
 def run(
@@ -351,6 +373,7 @@ def run(
     drawing: Drawing,
     given: tuple[Array, Array] | None = None,
     scorer: Scorer | None = None,
+    levels: Array | None = None,
 ) -> Samples:
     """`generate` after all checks, with the settings in the form that compiles least often."""
     prompt_mask = prompt_mask if isinstance(prompt_mask, jax.Array) else np.asarray(prompt_mask)
@@ -358,10 +381,17 @@ def run(
     judges = [("scorer", scorer.model)] if scorer else []
     for _, model in (*models, *judges):
         check(model.config, prompts, prompt_mask, drawing)
+    with_levels = any(model.config.num_instruction_levels for _, model in (*models, *judges))
+    if with_levels != (levels is not None) or (levels is not None and np.shape(levels) != prompts.shape):
+        raise ValueError(
+            f"instruction_levels of the prompts: {'needed' if with_levels else 'not of this model'}; must have the "
+            f"prompts' shape {prompts.shape} for a model that has levels and be None otherwise, got "
+            f"{None if levels is None else np.shape(levels)}"
+        )
     greedy, top_p = drawing.temperature == 0, drawing.top_p
     return generate(
         models, combine, scorer and (scorer.model, int(scorer.count), scorer.tilt), params, settings,
-        scorer and (scorer.params, dict(scorer.settings)), prompts, prompt_mask, given, rng,
+        scorer and (scorer.params, dict(scorer.settings)), prompts, prompt_mask, given, levels, rng,
         None if greedy else jnp.float32(drawing.temperature),
         None if greedy or top_p is None or top_p == 1 else jnp.float32(top_p),
         None if greedy or not drawing.min_p else jnp.float32(drawing.min_p),

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Mapping
 
+from alignment.segments import LEVELS
+
 ACTIVATIONS = ("silu", "gelu_tanh")
 NORMS = ("llama", "gemma", "layer")
 REMATS = ("none", "full", "dots")
@@ -79,6 +81,7 @@ class DecoderConfig:
     attn_softcap: float | None = None
     max_position_embeddings: int = 2048
     reward_heads: int = 0
+    num_instruction_levels: int = 0  # embeddings of who said a token (`alignment.segments.LEVELS`); 0: none
     causal: bool = True  # False: a token also sees what stands after it (for masked diffusion)
     dtype: str = "float32"  # of the computation
     param_dtype: str = "float32"
@@ -131,6 +134,11 @@ class DecoderConfig:
             raise ValueError("qk_norm is a norm without bias, which norm='layer' has none of")
         if self.reward_heads < 0:
             raise ValueError(f"reward_heads must be >= 0, got {self.reward_heads}")
+        if self.num_instruction_levels and self.num_instruction_levels < len(LEVELS):
+            raise ValueError(
+                f"num_instruction_levels must be 0 (none) or at least {len(LEVELS)} ({', '.join(LEVELS)}), got "
+                f"{self.num_instruction_levels}"
+            )
         self._settle_layer_types()
 
     def _settle_layer_types(self):

@@ -15,7 +15,7 @@ Qwen 2 and 3, Gemma 1 to 3 and GPT-2. A row of the batch may be a tree, several 
 Parameters (L layers, H heads of size d, K key/value heads, width D, MLP width F, vocabulary V), all in `param_dtype`:
 
     embedding [V, D]   final_norm [D]   lm_head [V, D] (untied only)   reward_head [D, n] (reward_heads = n > 0 only)
-    position_embedding [P, D] (learned_positions)
+    position_embedding [P, D] (learned_positions)   instruction_embedding [I, D] (num_instruction_levels = I > 0 only)
     layers: attention_norm [L, D]   q [L, D, H*d]   k, v [L, D, K*d]   o [L, H*d, D]
             mlp_norm [L, D]   gate (gated_mlp), up [L, D, F]   down [L, F, D]
             attention_post_norm, mlp_post_norm [L, D] (post_norms)   q_norm, k_norm [L, d] (qk_norm)
@@ -139,6 +139,8 @@ def top_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
         shapes["final_norm_bias"] = (config.hidden_size,)
     if config.learned_positions:
         shapes["position_embedding"] = (config.max_position_embeddings, config.hidden_size)
+    if config.num_instruction_levels:
+        shapes["instruction_embedding"] = (config.num_instruction_levels, config.hidden_size)
     if not config.tie_word_embeddings:
         shapes["lm_head"] = (config.vocab_size, config.hidden_size)
     if config.reward_heads:
@@ -152,16 +154,20 @@ def parameter_count(params: Params) -> int:
 
 
 def init(config: DecoderConfig, rng: Array) -> Params:
-    """Normal(0, 0.02), projections into the residual stream divided by sqrt(2 * num_layers) as in GPT-2, norms 1."""
+    """Normal(0, 0.02), projections into the residual stream divided by sqrt(2 * num_layers) as in GPT-2, norms 1.
+
+    Instruction levels: Normal(0, 0.01) (Wu et al., 2024, arXiv:2410.09102).
+    """
     dtype = jnp.dtype(config.param_dtype)
-    residual = {"o": 1 / math.sqrt(2 * config.num_layers), "down": 1 / math.sqrt(2 * config.num_layers)}
+    scales = {"o": 1 / math.sqrt(2 * config.num_layers), "down": 1 / math.sqrt(2 * config.num_layers)}
+    scales["instruction_embedding"] = 0.5
 
     def draw(key, name, shape):
         if name.endswith("norm"):
             return jnp.full(shape, 0.0 if config.norm == "gemma" else 1.0, dtype)
         if name.endswith("bias"):
             return jnp.zeros(shape, dtype)
-        return (0.02 * residual.get(name, 1.0) * jax.random.normal(key, shape, jnp.float32)).astype(dtype)
+        return (0.02 * scales.get(name, 1.0) * jax.random.normal(key, shape, jnp.float32)).astype(dtype)
 
     top, layers = top_shapes(config), layer_shapes(config)
     # One key per name and not per position: adding a reward head or a bias leaves every other weight as it was.
@@ -283,6 +289,7 @@ def hidden(
     cache: Cache | None = None,
     rows: jax.sharding.NamedSharding | None = None,
     layers: int | None = None,
+    instruction_levels: Array | None = None,
 ) -> tuple[Array, Cache | None]:
     """Final hidden states (after the last norm), [B, Q, D] in `config.dtype`, and the cache with these columns added.
 
@@ -296,10 +303,13 @@ def hidden(
       rows: how activations lie on a mesh, by their first axis. Without it XLA may follow the parameters instead, which
         are split along the width: then every device computes on all rows and exchanges activations, not weights.
       layers: only so many layers run, and what comes back is what the next one would read, before any norm.
+      instruction_levels: i32 [B, Q], whose word each token is (`alignment.segments.LEVELS`), of a model that has
+        embeddings of them; these are added to those of the tokens.
 
     Raises:
-      ValueError: shapes differ, or the columns do not fit the cache (as far as that is known while tracing; a traced
-        length beyond the buffer cannot be seen here, so callers bound their loops by the buffer's size).
+      ValueError: shapes differ, levels are missing or not of this model, or the columns do not fit the cache (as far as
+        that is known while tracing; a traced length beyond the buffer cannot be seen here, so callers bound their loops
+        by the buffer's size).
     """
     if not tokens.shape == positions.shape == segment_ids.shape or tokens.ndim != 2:
         raise ValueError(
@@ -316,6 +326,14 @@ def hidden(
     h = _held(rows, _whole(rows, params["embedding"].astype(config.dtype))[tokens])
     if "embedding_noise" in params:  # drawn for these very rows, see `alignment.training.embedding_noise`
         h = h + params["embedding_noise"].astype(h.dtype)
+    if (config.num_instruction_levels > 0) != (instruction_levels is not None):
+        raise ValueError(
+            f"instruction_levels: {'none' if instruction_levels is None else 'some'} given to a model of "
+            f"num_instruction_levels={config.num_instruction_levels}; [B, Q] goes with a model that has them, and None "
+            "with any other"
+        )
+    if instruction_levels is not None:
+        h = h + _whole(rows, params["instruction_embedding"].astype(config.dtype))[instruction_levels]
     if config.embedding_scale:
         h = h * jnp.asarray(math.sqrt(config.hidden_size), h.dtype)
     if config.learned_positions:
@@ -435,8 +453,8 @@ def build(config: DecoderConfig, rows: jax.sharding.NamedSharding | None = None)
     return Model(
         config=config,
         init=lambda rng: init(config, rng),
-        hidden=lambda params, tokens, positions, segment_ids, cache=None, layers=None: hidden(
-            config, params, tokens, positions, segment_ids, cache, rows, layers
+        hidden=lambda params, tokens, positions, segment_ids, cache=None, layers=None, instruction_levels=None: hidden(
+            config, params, tokens, positions, segment_ids, cache, rows, layers, instruction_levels
         ),
         unembed=lambda params, h: unembed(config, params, h),
         head=lambda params: head(config, params, rows),

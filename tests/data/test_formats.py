@@ -185,7 +185,7 @@ def test_empty_file_unknown_type_and_missing_file_are_errors(tmp_path):
         formats.read(tmp_path / "none.jsonl", "pairs")
     with pytest.raises(DataError, match="no file matches"):
         formats.read(tmp_path / "none*.jsonl", "pairs")
-    with pytest.raises(ValueError, match="triples, ratings, steps, segments, sampled_pairs, unlearning, prompts"):
+    with pytest.raises(ValueError, match="segments, sampled_pairs, unlearning, hierarchy, hierarchy_pairs, prompts"):
         formats.read(tmp_path / "none.jsonl", "dpo")
 
 
@@ -282,6 +282,8 @@ def test_parquet_gives_the_examples_of_jsonl(tmp_path, kind):
         "segments": [SEGMENTS | {"ended": [True, True], "weight": 1.0}, SEGMENTS],
         "sampled_pairs": [SAMPLED | {"weight": 1.0}, SAMPLED],
         "unlearning": [FORGET | {"chosen": "ä", "weight": 1.0}, FORGET],
+        "hierarchy": [{"messages": [USER, GOOD], "weight": 1.0}, {"messages": [USER, BAD, USER, GOOD]}],
+        "hierarchy_pairs": [PAIR | {"prompt": [USER], "weight": 1.0}, PAIR | {"prompt": [USER]}],
         "prompts": [QUERY | {"numbers": [3, 4], "target": 7}, {"prompt": "ä", "target": 8}],
     }[kind]
     parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "data.parquet")
