@@ -1,6 +1,6 @@
 """A small benchmark of prompt injection: plain text, delimiters and instruction segment embeddings (ISE) compared.
 
-    python -m experiments.injection --workdir=runs/injection [--seeds=3] [--methods=text,ise] [--training=planted,clean]
+    python -m experiments.injection --workdir=runs/injection [--seeds=3] [--models=text,ise] [--training=planted,clean]
 
 The task is that of `alignment.data.injections`: the user's command is to be obeyed, one planted in the data is not.
 Every method is `configs/ise.py` with or without levels and with or without delimiters; it trains on data of which every
@@ -40,7 +40,7 @@ METHODS = {
 TRAINING = {"planted": "injections", "clean": "injections:clean"}
 PROMPTS = 512  # of each attack, and without one
 
-LIST = flags.DEFINE_list("methods", list(METHODS), "Methods, with commas between.")
+LIST = flags.DEFINE_list("models", list(METHODS), "Methods, with commas between.")
 TRAINED = flags.DEFINE_list("training", list(TRAINING), "What they are trained on, with commas between.")
 SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each, with seeds from 0; data and parameters follow from the seed.")
 

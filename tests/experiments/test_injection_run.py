@@ -44,7 +44,7 @@ def test_the_methods_differ_in_levels_and_delimiters_alone():
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ((("magic",), ("clean",), 1), "--methods"),
+        ((("magic",), ("clean",), 1), "--models"),
         ((METHODS, (), 1), "--training"),
         ((METHODS, ("clean",), 0), "--seeds"),
     ],
