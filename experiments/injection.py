@@ -132,7 +132,7 @@ def run(
     count: int = PROMPTS,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Trains and measures what is missing; `prepare` changes every config before it runs."""
-    for flag, names, allowed in (("methods", methods, METHODS), ("training", trainings, TRAINING)):
+    for flag, names, allowed in (("models", methods, METHODS), ("training", trainings, TRAINING)):
         if not names or set(names) - set(allowed):
             raise ValueError(f"--{flag}: must name some of {', '.join(allowed)}, got {', '.join(names) or 'nothing'}")
     if seeds < 1:
