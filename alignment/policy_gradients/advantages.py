@@ -32,6 +32,8 @@ def _check_groups(rewards: Array, group_ids: Array, valid: Array) -> Array:
     (rewards,) = checks.floats(rewards=rewards)
     checks.integers(group_ids=group_ids)
     checks.same_shape(rewards=rewards, group_ids=group_ids)
+    if rewards.ndim != 1:  # groups by responses would broadcast to wrong numbers where there are as many of both
+        raise AssertionError(f"rewards must have one axis, a row for each completion, got shape {rewards.shape}")
     return keep(_stop(rewards), valid)
 
 

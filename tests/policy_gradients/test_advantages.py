@@ -402,3 +402,10 @@ def test_a_long_completion_pulls_no_more_than_its_tokens_under_sequence_sum():
         return total / weight
 
     np.testing.assert_allclose(jax.grad(loss)(TOKENS), -advantages / N, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [grpo_advantages, rloo_advantages])
+def test_a_square_of_groups_by_responses_is_refused(kernel):
+    square = jnp.zeros((4, 4))
+    with pytest.raises(AssertionError, match="rewards must have one axis"):
+        kernel(square, square.astype(jnp.int32), square == 0)
