@@ -4,9 +4,11 @@ A kernel (a loss or a metric) asks for what it needs by the names of its argumen
 
 * a statistic of a model on the completions, `WHOSE_[SIDE_]STATISTIC`, for example `policy_chosen_logps`:
 
-  WHOSE       `policy` (differentiated) | `reference`, `teacher` (frozen models) | `behaviour` (stored when sampled)
+  WHOSE       `policy` (differentiated) | `reference`, `teacher` (frozen models) | `behaviour` (stored when sampled) |
+              `mixed` (the policy on hidden states between those of a row's first two sides, see `mixed_states`)
   SIDE        `chosen`, `rejected` (a pair) | `responses` (a ranked list, adds an axis K) | `forget`, `retain` |
               `gold` (a third, best completion) | `mismatched` (a completion of another prompt) |
+              `confident`, `unconfident` (two demonstrations, of which a model found the first likelier) |
               `samples` (unlabelled completions beside a pair, adds an axis K) | nothing
   STATISTIC   `logps`               [B]     log-probability, summed over the completion's tokens
               `token_logps`         [B, T]  log-probability of each completion token
@@ -79,8 +81,9 @@ from alignment.vocabulary_walk import FULL_VOCABULARY, WITH_NUMBER, WITH_REFEREN
 
 Array = jax.Array
 
-WHOSE = ("policy", "reference", "teacher", "behaviour")
+WHOSE = ("policy", "reference", "teacher", "behaviour", "mixed")
 SIDES = ("chosen", "rejected", "responses", "samples", "forget", "retain", "gold", "mismatched")
+SIDES += ("confident", "unconfident")
 ONE_MODEL = ("logps", "elbo_terms", *vocabulary_walk.ONE_MODEL)
 OF_TEACHER = {
     "token_mixture_kls": "KL(policy || m), m = beta * teacher + (1 - beta) * policy",
@@ -167,6 +170,7 @@ LABELS = {
     "target_logps": "[B] unnormalised log-probability of the completion under the distribution that is trained towards",
     "log_partitions": "[B] logarithm of the normaliser of that distribution, as estimated so far",
     "times": "[B] share of the response that is hidden from a masked diffusion model, in expectation",
+    "mix_weights": "[B] in [0, 1], share of a row's first side in its mixed hidden states; the second has the rest",
     "valid": "[B] bool, False for rows that only pad the batch; every batch has it",
 }
 
@@ -209,6 +213,8 @@ def _statistics_of(whose: str) -> tuple[str, ...]:
         return (*ONE_MODEL, *WITH_REFERENCE, *FULL_VOCABULARY, *OF_TEACHER, "token_features")
     if whose == "reference":
         return (*ONE_MODEL, "token_features")
+    if whose == "mixed":
+        return ("logps", "token_logps")
     return ("logps", "token_logps", "elbo_terms", "token_values")
 
 
@@ -286,6 +292,8 @@ def needs_of(names: Iterable[str]) -> Needs:
         statistic = "token_logps" if parsed.statistic in OF_TOKEN_LOGPS else parsed.statistic
         if parsed.whose == "policy":
             policy.add(statistic)
+        elif parsed.whose == "mixed":
+            policy.add("mixed_token_logps")
         elif parsed.whose in ("reference", "teacher"):
             frozen.setdefault(parsed.whose, set()).add(statistic)
         elif parsed.whose == "head":
@@ -396,7 +404,14 @@ def compute(
     walk = functools.partial(
         score, hidden=policy[0], head=policy[1], logit_softcap=model.config.logit_softcap, support=batch.get("support")
     )
-    of_places = sorted(needs.policy - {"sampled_token_logps"})
+    if "mixed_token_logps" in needs.policy:
+        both = (batch["mask"][:, 0] & batch["mask"][:, 1])[:, None]  # responses are aligned by the number of the token
+        between = mixed_states(policy[0][:, 0], policy[0][:, 1], batch["mix_weights"], both[:, 0])[:, None]
+        out["mixed_token_logps"] = score(
+            ("token_logps",), jnp.repeat(between, 2, axis=1), policy[1], logit_softcap=model.config.logit_softcap,
+            targets=batch["targets"][:, :2], mask=jnp.repeat(both, 2, axis=1),
+        )["token_logps"]  # fmt: skip
+    of_places = sorted(needs.policy - {"sampled_token_logps", "mixed_token_logps"})
     against_teacher = sorted(of_teacher - {*ONE_MODEL, "token_features"})
     in_contrast = [n for n in against_teacher if vocabulary_walk.number_of(n)[0] in WITH_CONTRAST]
     against_teacher = [n for n in against_teacher if n not in in_contrast]
@@ -438,6 +453,21 @@ def compute(
         out["token_head_scores"] = jnp.where(batch["mask"][..., None], picked, 0.0)
         out["token_scores"] = out["token_head_scores"][..., 0]
     return out
+
+
+def mixed_states(first: Array, second: Array, mix_weights: Array, mask: Array) -> Array:
+    """Hidden states w z + (1 - w) z' of Mixup: position by position, one w for each row; 0 behind the mask.
+
+    The output matrix is linear, so logits (before a soft cap) mix alike: W (w z + (1 - w) z') = w W z + (1 - w) W z'.
+    The states are to be those after the last norm; before it the two would differ. Both members are trained.
+
+    Shapes: first and second `[B, T, D]`, mix_weights `[B]`, mask bool `[B, T]`; result `[B, T, D]` in the states' type.
+
+    Paper: Zhang et al., 2017, arXiv 1710.09412 (of inputs); Xiao et al., 2024, arXiv 2410.05248 (of these states).
+    """
+    weights = lax.stop_gradient(mix_weights.astype(jnp.float32))[:, None, None]
+    z, other = (jnp.where(mask[..., None], x, 0).astype(jnp.float32) for x in (first, second))
+    return (weights * z + (1 - weights) * other).astype(first.dtype)
 
 
 def _compared_with(other: Mapping[str, Any]) -> dict[str, Any]:
@@ -556,6 +586,11 @@ def check_available(name: str, sides: tuple[str, ...], columns: Iterable[str], k
         return
     if parsed.statistic == "elbo_terms" and "times" not in columns:
         raise ValueError(f"kernel {kernel!r} needs {name!r}, which experiments.diffusion alone gives: no masking here")
+    if parsed.whose == "mixed" and ("mix_weights" not in columns or len(sides) < 2):
+        raise ValueError(
+            f"kernel {kernel!r} needs {name!r}: rows of two completions or more, here {len(sides)}, and the column "
+            "'mix_weights', which config.data.corruption.mixup draws"
+        )
     stored = "behaviour_token_values" if parsed.statistic == "token_values" else "behaviour_token_logps"
     if parsed.whose == "behaviour" and stored not in columns:
         what = "values" if parsed.statistic == "token_values" else "log-probs"

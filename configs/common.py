@@ -10,7 +10,7 @@ SMOOTHERS = ("sam", "randomized_smoothing", "gradient_penalty", "curvature_penal
 GRADIENTS = ("ordinary", "pairwise_normalized", "meta_rm", *COMBINATIONS, *SMOOTHERS)
 # Sections whose keys are names of kernels, of their hyperparameters or of columns, and so are not fixed here.
 FREE = ("objective", "metrics", "before", "voters", "teacher.run", "contrast.run", "data.columns", "mesh.rules")
-FREE += ("data.corruption", "data.curriculum")
+FREE += ("data.corruption", "data.curriculum", "optimizer.multipliers")
 
 
 def base() -> ConfigDict:
@@ -21,6 +21,7 @@ def base() -> ConfigDict:
     config.before = ConfigDict()  # the run whose trained parameters this one starts from, a whole config but for the
     # model, mesh, seed and tokenizer, which are this one's; empty: none
     config.before_heads = 0  # reward heads that run trains, to be this one's first; further heads then start at 0
+    config.before_controls = False  # whether that run trains control tokens, with which this one then begins
     config.before_workdir = ""  # where that run is kept; "": WORKDIR/before. Several runs may start from one
     config.voters = ConfigDict()  # a whole config of a reward model with several heads on the same data, trained first:
     # the mean gap of its heads on every pair is the column strength_means; empty: none
@@ -58,6 +59,8 @@ def base() -> ConfigDict:
     config.data.revision_prompts.worse = ""
     config.data.corruption = ConfigDict()  # function of alignment.data.corruption.CORRUPTIONS -> its hyperparameters:
     # what is done to the inputs of every batch, while the targets stay; empty: nothing
+    config.data.by_confidence = False  # True: two demonstrations to a row, one of the half that config.teacher's
+    # checkpoints are confident of and one of the other half
     config.data.curriculum = ConfigDict()  # climb | mccl (alignment.data.curricula) -> its hyperparameters: in which
     # order examples come; empty: one permutation of all after another
 
@@ -73,6 +76,8 @@ def base() -> ConfigDict:
     config.model.output_heads = 0  # > 0: so many heads over the vocabulary, one per objective; 0: the usual one
     config.model.num_instruction_levels = 0  # 4: embeddings of who said a token (system, user, data, assistant), added
     # to those of the tokens (ISE), for data of kinds hierarchy; 0: none
+    config.model.control_tokens = 0  # > 0: prompts begin with so many learned embeddings, each side of the data having
+    # a set of its own; what is sampled begins with the first side's. config.data.prompt_length leaves room for them
     config.model.dtype = "float32"  # of the computation; parameters and optimizer stay float32
     config.model.remat = "none"  # none | dots | full
 
@@ -83,6 +88,19 @@ def base() -> ConfigDict:
     config.adapter.rank_stabilized = False  # scale by alpha / sqrt(rank)
     config.adapter.magnitudes = False  # also train the norm of every column (DoRA)
     config.adapter.quantize = ""  # nf4 | int8: how the frozen matrices are stored (QLoRA); "": in model.dtype
+
+    config.guard = ConfigDict()  # AlignGuard-LoRA, a penalty on where adapters move: see training/alignment_guard.py
+    config.guard.source = ""  # as data.source, of kind completion: prompts with the answers to keep; "": no penalty
+    config.guard.split = "train"  # of TFDS
+    config.guard.examples = 64  # the first so many; each costs a backward pass, once
+    config.guard.fisher = "full"  # full | diagonal
+    config.guard.mass = 0.9  # share of the Fisher mass that the guarded directions hold
+    config.guard.fisher_weight = 0.25  # lam_A
+    config.guard.task_weight = 0.5  # lam_T
+    config.guard.collision_weight = 0.1  # lam_NC
+    config.guard.alpha = 0.5  # share of the overlap in the collision term; the rest is the squared cosine
+    config.guard.beta = 4.0
+    config.guard.tau = 0.01
 
     config.objective = ConfigDict()  # kernel of alignment.losses or of alignment.policy_gradients -> {weight, side,
     # reduction, hyperparameters}
@@ -128,6 +146,7 @@ def base() -> ConfigDict:
     config.optimizer.eps = 1e-8
     config.optimizer.weight_decay = 0.0
     config.optimizer.only = ()  # last names of the parameters that are trained, e.g. ("reward_head",); empty: all
+    config.optimizer.multipliers = ConfigDict()  # last name of a parameter -> what its learning rate is multiplied by
     config.optimizer.clip_norm = 1.0  # 0: no clipping
     config.optimizer.momentum_every = 0  # > 0: after every so many steps go on along the change since the last time,
     config.optimizer.momentum_alpha = 0.3  # times this (accelerated preference optimization)
@@ -292,8 +311,8 @@ def instruction_hierarchy() -> ConfigDict:
     config.data.delimiters.assistant = "="
     config.model.num_instruction_levels = 4
     config.model.hidden_size, config.model.intermediate_size, config.model.num_layers = 64, 176, 2
-    config.training.steps = 1000
-    config.training.eval_every = config.checkpoints.every = 500
+    config.training.steps = 2000
+    config.training.eval_every = config.checkpoints.every = 1000
     return config
 
 
@@ -359,6 +378,30 @@ def check_adapter(config: ConfigDict) -> None:
         raise ValueError("config.reference.update_every: the reference of a run with adapters is its frozen base")
     if config.reference.soup and config.adapter.quantize:
         raise ValueError("config.reference.soup: a quantised base cannot be averaged; set config.adapter.quantize=''")
+    if config.model.control_tokens:
+        raise ValueError("config.adapter.rank: control tokens are trained beside the model itself; set it to 0")
+
+
+def check_guard(config: ConfigDict) -> None:
+    """ValueError for a guard without adapters, or with numbers out of range."""
+    guard = config.guard
+    if not guard.source:
+        return
+    if not config.adapter.rank or config.adapter.magnitudes:
+        raise ValueError(
+            "config.guard.source: the penalty is on adapters without magnitudes; set config.adapter.rank above 0 and "
+            "config.adapter.magnitudes=False"
+        )
+    if guard.fisher not in ("full", "diagonal"):
+        raise ValueError(f"config.guard.fisher: {guard.fisher!r} is not one of full, diagonal")
+    if guard.examples < 1:
+        raise ValueError(f"config.guard.examples: must be at least 1, got {guard.examples}")
+    for key in ("fisher_weight", "task_weight", "collision_weight", "beta"):
+        if not guard[key] >= 0:
+            raise ValueError(f"config.guard.{key}: must be at least 0, got {guard[key]}")
+    for key in ("mass", "alpha"):
+        if not 0 <= guard[key] <= 1:
+            raise ValueError(f"config.guard.{key}: must lie in [0, 1], got {guard[key]}")
 
 
 def check_no_average(config: ConfigDict) -> None:
@@ -376,6 +419,7 @@ def check_gradient(config: ConfigDict, allowed: tuple[str, ...]) -> None:
 def check_numbers(config: ConfigDict) -> None:
     """ValueError for counts that are out of range or do not fit each other."""
     check_adapter(config)
+    check_guard(config)
     for key in ("steps", "accumulate", "log_every", "eval_every", "max_skipped_in_a_row"):
         if config.training[key] < 1:
             raise ValueError(f"config.training.{key}: must be at least 1, got {config.training[key]}")
@@ -404,6 +448,11 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError(
             "config.checkpoints.export_hugging_face: no layout of transformers has a place for embeddings of "
             "instruction levels; set it to False (WORKDIR/checkpoints has them)"
+        )
+    if config.model.control_tokens < 0 or (config.before_controls and not config.model.control_tokens):
+        raise ValueError(
+            f"config.model.control_tokens: must be at least {int(config.before_controls)}, got "
+            f"{config.model.control_tokens}" + (" (config.before_controls is set)" if config.before_controls else "")
         )
     if not config.training.embedding_noise >= 0:
         raise ValueError(f"config.training.embedding_noise: must be at least 0, got {config.training.embedding_noise}")

@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 from configs import common, online
 
 FREE = ("objective", "metrics", "before", "rewards", "shaping", "advantages", "data.columns", "mesh.rules")
+FREE += ("optimizer.multipliers",)
 
 
 def base() -> ConfigDict:
@@ -128,7 +129,7 @@ def check_numbers(config: ConfigDict) -> None:
             raise ValueError(
                 "config.inpainting.largest_replaced: demonstrations have nothing to be replaced; set it to 0"
             )
-    for key in ("hugging_face", "reward_heads", "num_instruction_levels"):
+    for key in ("hugging_face", "reward_heads", "control_tokens", "num_instruction_levels"):
         if config.model[key]:
             raise ValueError(
                 f"config.model.{key}: there is no such thing for masked diffusion models here; leave it empty"

@@ -11,6 +11,7 @@ from configs import online
 def get_config():
     config = online.in_rounds(online.on_pairs({"dno_prct": {"weight": 1.0, "eta": 0.1}}))
     config.rollout.group_size, config.rollout.demonstrations = 6, 1
-    config.rollout.pair_margin = 0.2  # of win rates: pairs that lie closer are left out
+    # Of win rates; the paper's are of a score of six points: at least 5, 2 apart, 1 where the winner is a sample.
+    config.rollout.pair_floor, config.rollout.pair_margin, config.rollout.pair_margin_of_own = 0.5, 0.2, 0.1
     config.training.epochs, config.reference.update_every = 1, 4  # at most one epoch a round
     return config

@@ -11,6 +11,9 @@ def base() -> ConfigDict:
     config.seed = 0
     # name -> WORKDIR of a finished run, or a Hugging Face directory; all of one tokenizer
     config.models = ConfigDict()
+    # One of config.models: outputs then say `kl`, log p(output) - log reference(output) in nats, p what they were drawn
+    # from (decoders that choose among several have none, best-of-n of the reference its bound); "": none
+    config.reference = ""
     # name of a column of the table -> {"decoder": function of experiments.decoders, its options}
     config.decoders = ConfigDict()
 
@@ -18,6 +21,7 @@ def base() -> ConfigDict:
     config.data.source = "corpus"  # corpus (its test prompts), task:NAME (generated), *.jsonl, *.parquet
     config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
     config.data.prompts = 8  # the first so many of the source; 0: all (of a generated task: 128)
+    config.data.samples = 1  # outputs of each prompt by each decoder
     config.data.difficulty = 2  # of a task
     config.data.prompt_length = 32
     config.data.completion_length = 48
@@ -64,5 +68,11 @@ def check_numbers(config: ConfigDict) -> None:
             raise ValueError(f"config.data.{key}: must be at least 1, got {config.data[key]}")
     if config.data.prompts < 0:
         raise ValueError(f"config.data.prompts: must be at least 0 (all), got {config.data.prompts}")
+    if config.data.samples < 1:
+        raise ValueError(f"config.data.samples: must be at least 1, got {config.data.samples}")
+    if config.reference and config.reference not in config.models:
+        raise ValueError(
+            f"config.reference: {config.reference!r} is not one of config.models: {', '.join(sorted(config.models))}"
+        )
     if config.table_width < 8:
         raise ValueError(f"config.table_width: must be at least 8, got {config.table_width}")

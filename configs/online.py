@@ -1,12 +1,14 @@
 """Every key of an online run (`experiments.reinforce`) with its default; what it shares with `common` is said there."""
 
-from ml_collections import ConfigDict
+import math
+
+from ml_collections import ConfigDict, config_dict
 
 from configs import common
 
 FREE = (
     "objective", "metrics", "before", "teacher.run", "contrast.run", "rewards", "judges", "shaping", "advantages",
-    "curriculum", "data.columns", "rollout.engine_settings", "mesh.rules",
+    "curriculum", "data.columns", "rollout.engine_settings", "mesh.rules", "optimizer.multipliers",
 )  # fmt: skip
 # For objectives of clipped ratios, and for those with a value head beside them.
 RATIO_METRICS = {"clip_fraction": {}, "approx_kl": {}, "token_entropy": {}}
@@ -26,9 +28,8 @@ def base() -> ConfigDict:
     config.teacher, config.contrast = shared.teacher, shared.contrast
 
     config.data = ConfigDict()
-    config.data.source = (
-        "task:sorting"  # task:NAME (generated, alignment.rewards.tasks), corpus (its prompts), *.jsonl, *.parquet
-    )
+    # task:NAME (generated, alignment.rewards.tasks), corpus and recipe:NAME (their prompts), *.jsonl, *.parquet
+    config.data.source = "task:sorting"
     config.data.eval_source = ""  # as source; "": the task's test split, none for other sources
     config.data.columns = ConfigDict()  # field -> its name in the source, where they differ
     config.data.size = 2048  # of a generated task
@@ -47,6 +48,7 @@ def base() -> ConfigDict:
     config.rollout.top_p = 1.0
     config.rollout.min_p = 0.0
     config.rollout.demonstrations = 0  # of each group, replaced by what the prompt's record gives as `demonstration`
+    # or, so many different ones, as a list `demonstrations`
     config.rollout.preferences = ""  # arc | simplex: tell each prompt a preference among the rewards; "": none
     config.rollout.dynamic_sampling = False  # draw anew for groups whose rewards are all equal: they teach nothing
     config.rollout.max_rounds = 3  # of drawing anew; then what is missing counts for nothing
@@ -68,6 +70,9 @@ def base() -> ConfigDict:
     config.rollout.pairs = ""  # best_and_worst | demonstration_and_sample: train on this pair of each group, by losses
     # on pairs; by win rate if there is a judge, or else by reward
     config.rollout.pair_margin = 0.0  # how far apart these must be for a pair to count; at 0 ties do as well
+    config.rollout.pair_margin_of_own = config_dict.placeholder(float)  # the same where the chosen one is no
+    # demonstration; None: pair_margin
+    config.rollout.pair_floor = -math.inf  # what the chosen one must have at least
     config.rollout.strata = ""  # package.module:function (prompt, completion, record) -> int, for kernels with `strata`
 
     # Which prompts, and how many rollouts each: {name of alignment.training.curriculum: its settings}; empty: in turn
@@ -206,6 +211,8 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError("config.model.num_instruction_levels: prompts do not say who speaks (experiments.finetune)")
     if config.model.output_heads:
         raise ValueError("config.model.output_heads: is of pairs with an objective each (experiments.finetune)")
+    if config.model.control_tokens:
+        raise ValueError("config.model.control_tokens: they are trained on pairs (experiments.finetune); set it to 0")
     if config.value.model not in ("head", "separate"):
         raise ValueError(f"config.value.model: {config.value.model!r} is not one of head, separate")
     if config.value.model == "separate" and config.model.reward_heads:
@@ -228,9 +235,13 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError("config.rollout.group_size: a pair needs a group of at least 2 (config.rollout.pairs)")
     if settings.pairs == "demonstration_and_sample" and not settings.demonstrations:
         raise ValueError("config.rollout.pairs: demonstration_and_sample needs config.rollout.demonstrations")
-    if not settings.pair_margin >= 0 or (settings.pair_margin and not settings.pairs):
+    for key, default in (("pair_margin", 0.0), ("pair_margin_of_own", None)):
+        value = settings[key]
+        if (value is not None and not value >= 0) or (value != default and not settings.pairs):
+            raise ValueError(f"config.rollout.{key}: {value}; must be at least 0, and is of config.rollout.pairs")
+    if math.isnan(settings.pair_floor) or (settings.pair_floor > -math.inf and not settings.pairs):
         raise ValueError(
-            f"config.rollout.pair_margin: {settings.pair_margin}; must be at least 0, and is of config.rollout.pairs"
+            f"config.rollout.pair_floor: {settings.pair_floor}; is a number, and is of config.rollout.pairs"
         )
     if settings.recycle and (config.curriculum or settings.dynamic_sampling):
         raise ValueError("config.rollout.recycle: goes with neither a curriculum nor dynamic sampling")

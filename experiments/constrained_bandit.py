@@ -43,40 +43,65 @@ def bandit(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     return rewards, analysis.turning_utilities(rewards, point=_POINT, slope=_SLOPE)
 
 
+def problems(seeds: int) -> tuple[jax.Array, jax.Array]:
+    """`bandit` of each seed: rewards [seeds, S, A, 2] and utilities [seeds, S, A]."""
+    return jax.vmap(bandit)(jax.random.split(jax.random.key(1), seeds))
+
+
+def noise(seeds: int) -> jax.Array:
+    """The key of each seed's runs."""
+    return jax.random.split(jax.random.key(0), seeds)
+
+
+def constrained(method, steps: int):
+    """`method` for several bandits at once, from (key, logits, multipliers, rewards, utilities, thresholds) of each."""
+    reference = jnp.zeros((_STATES, _ARMS))
+
+    def one(key, logits, multipliers, rewards, utilities, thresholds):
+        return method(
+            key, logits, reference, rewards, utilities, multipliers, thresholds=tuple(thresholds), steps=steps,
+            multiplier_learning_rate=_MULTIPLIER_RATE, **_SETTINGS,
+        )  # fmt: skip
+
+    return jax.jit(jax.vmap(one))
+
+
+def histories(
+    rewards: jax.Array, utilities: jax.Array, steps: int
+) -> tuple[dict[str, analysis.ConstrainedHistory], np.ndarray]:
+    """The sum of the rewards, the proxy points [seeds, 2] seen on its way, and both constraints held there.
+
+    All methods start at the reference, which is uniform. numpy arrays, the seeds first.
+    """
+    seeds = len(rewards)
+    start = jnp.zeros((_STATES, _ARMS))
+
+    @jax.jit
+    @jax.vmap
+    def summed(key, rewards, utilities):
+        return analysis.summed_rewards_bandit(key, start, start, rewards, utilities, steps=steps, **_SETTINGS)
+
+    seen = jax.tree.map(np.asarray, summed(noise(seeds), rewards, utilities))
+    thresholds = np.stack([proxy_points.joint_proxy_point(*x) for x in zip(seen.returns, seen.utilities, strict=True)])
+    logits, multipliers = jnp.zeros((seeds, _STATES, _ARMS)), jnp.zeros((seeds, 2, 2))
+    inputs = rewards, utilities, jnp.asarray(thresholds, jnp.float32)
+    found = {"sum of rewards": seen}
+    for name, method in (("mu", analysis.mu_constrained_bandit), ("xi", analysis.xi_constrained_bandit)):
+        history = constrained(method, steps)(noise(seeds), logits, multipliers, *inputs)
+        found[name] = jax.tree.map(np.asarray, history)
+    return found, thresholds
+
+
 def run(workdir: Path, seeds: int = 5) -> dict[str, list[dict[str, Any]]]:
     """All runs; returns by method what stands in runs.jsonl."""
     if seeds < 1:
         raise ValueError(f"--bandits: must be at least 1, got {seeds}")
     finetune.check_writable(workdir)
-    keys = jax.random.split(jax.random.key(0), seeds)
-    rewards, utilities = jax.vmap(bandit)(jax.random.split(jax.random.key(1), seeds))
-    start = jnp.zeros((_STATES, _ARMS))  # the reference is uniform
-
-    @jax.jit
-    @jax.vmap
-    def summed(key, rewards, utilities):
-        return analysis.summed_rewards_bandit(key, start, start, rewards, utilities, steps=_STEPS, **_SETTINGS)
-
-    def constrained(method, steps):
-        def one(key, logits, multipliers, rewards, utilities, thresholds):
-            return method(
-                key, logits, start, rewards, utilities, multipliers, thresholds=tuple(thresholds), steps=steps,
-                multiplier_learning_rate=_MULTIPLIER_RATE, **_SETTINGS,
-            )  # fmt: skip
-
-        return jax.jit(jax.vmap(one))
-
-    found = {"sum of rewards": summed(keys, rewards, utilities)}
-    seen = jax.tree.map(np.asarray, found["sum of rewards"])
-    thresholds = np.stack([proxy_points.joint_proxy_point(*x) for x in zip(seen.returns, seen.utilities, strict=True)])
-    logits, multipliers = jnp.zeros((seeds, _STATES, _ARMS)), jnp.zeros((seeds, 2, 2))
-    inputs = rewards, utilities, jnp.asarray(thresholds, jnp.float32)
-    for name, method in (("mu", analysis.mu_constrained_bandit), ("xi", analysis.xi_constrained_bandit)):
-        found[name] = constrained(method, _STEPS)(keys, logits, multipliers, *inputs)
-
+    rewards, utilities = problems(seeds)
+    keys = noise(seeds)
+    curves, thresholds = histories(rewards, utilities, _STEPS)
     block = constrained(analysis.mu_constrained_bandit, _BLOCK)
     searches = [search(keys[s], block, rewards[s], utilities[s], thresholds[s]) for s in range(seeds)]
-    curves = {name: jax.tree.map(np.asarray, history) for name, history in found.items()}
     lines = {name: numbers(history, thresholds) for name, history in curves.items()}
     lines["search"] = searches
     (workdir / "runs.jsonl").write_text(

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alignment import statistics
 from alignment.decoding import combinations, guided, sampler, search, selection, speculative
 from alignment.models.decoder import Model
 from alignment.segments import BRANCHES
@@ -48,6 +49,7 @@ class Setting(NamedTuple):
     completion_length: int
     rng: jax.Array
     score: Callable[[Sequence[Prompt], Sequence[str]], np.ndarray]  # what a search looks for
+    reference: str = ""  # the model that `kl` of an output is measured from; "": not measured
 
     def model(self, option: str, name: str) -> Loaded:
         if name not in self.models:
@@ -112,7 +114,28 @@ def _guided(setting, prompts, names, combine, options, drawing, scorer=None) -> 
         {role: m.model for role, m in loaded.items()}, {role: m.params for role, m in loaded.items()}, combine,
         *_inputs(setting, prompts), setting.rng, settings=options, scorer=scorer, **drawing,
     )  # fmt: skip
-    return _texts(setting, drawn)
+    return _with_kl(setting, prompts, drawn, drawing["temperature"])
+
+
+def _with_kl(setting, prompts, drawn: sampler.Samples, temperature: float) -> list[Written]:
+    """`_texts`, and as `kl` log p(output) - log reference(output), p being what it was drawn from; greedy has none."""
+    written = _texts(setting, drawn)
+    if not setting.reference or temperature == 0:
+        return written
+    reference = setting.model("config.reference", setting.reference)
+    rollout = rollouts.Rollout(*(np.asarray(x) for x in (drawn.tokens, drawn.mask, drawn.logps)))
+    batch = rollouts.to_rows(*_inputs(setting, prompts), rollout, 1, np.arange(len(prompts)))
+    logps = np.asarray(_scorer(reference.model)(reference.params, batch)).sum(axis=(1, 2))
+    return [
+        w._replace(details={**w.details, "kl": w.details["logp"] - float(x)})
+        for w, x in zip(written, logps, strict=True)
+    ]
+
+
+@functools.cache
+def _scorer(model: Model) -> Callable[[Any, Mapping[str, Any]], Any]:
+    needs = statistics.needs_of(["policy_token_logps"])
+    return jax.jit(lambda params, batch: statistics.compute(needs, model, params, {}, batch)["policy_token_logps"])
 
 
 def sample(setting: Setting, prompts: Sequence[Prompt], *, model: str, temperature: float = 1.0, top_k: int = 0,
@@ -199,9 +222,10 @@ def speculate(setting: Setting, prompts: Sequence[Prompt], *, target: str, draft
         **setting.drawing(temperature, top_k, top_p, min_p),
     )  # fmt: skip
     accepted, proposed = np.asarray(drawn.accepted), np.asarray(drawn.proposed)
+    written = _with_kl(setting, prompts, drawn.samples, temperature)
     return [
         w._replace(details={**w.details, "accepted": int(a), "proposed": int(p)})
-        for w, a, p in zip(_texts(setting, drawn.samples), accepted, proposed, strict=True)
+        for w, a, p in zip(written, accepted, proposed, strict=True)
     ]
 
 
@@ -266,12 +290,18 @@ def _several(setting, prompts, model, n, temperature, top_p) -> list[list[Writte
 
 def best_of_n(setting: Setting, prompts: Sequence[Prompt], *, model: str, n: int = 16, temperature: float = 0.7,
               top_p: float = 0.9) -> list[Written]:  # fmt: skip
-    """The best of n samples by config.scores; of equally good ones the first. `details` has the scores of all."""
+    """The best of n samples by config.scores; of equally good ones the first. `details` has the scores of all.
+
+    Its `kl` is log n - (n - 1) / n, which the KL from the model that is sampled does not pass (arXiv 2401.01879); it is
+    there if that is config.reference, at temperature 1.
+    """
     groups = _several(setting, prompts, model, n, temperature, top_p)
     scores = _group_scores(setting, prompts, groups)
     best = np.asarray(selection.best_of_n(jnp.asarray(scores)))
+    known = model == setting.reference and temperature == 1 and top_p == 1
+    more = {"kl": float(np.log(n) - (n - 1) / n)} if known else {}
     return [
-        group[i]._replace(details={**group[i].details, "scores": row.tolist(), "drawn": n})
+        group[i]._replace(details={**group[i].details, "scores": row.tolist(), "drawn": n, **more})
         for group, i, row in zip(groups, best, scores, strict=True)
     ]
 
@@ -393,9 +423,7 @@ def _steps(setting: Setting, prompts: Sequence[Prompt], model: str, block: int, 
 
 def _found(steps: _Steps, found: Sequence[search.Found]) -> list[Written]:
     return [
-        Written(
-            steps.text(f.state), len(f.state.tokens), {"score": f.score, "steps": f.steps, "proposed": f.proposed}
-        )
+        Written(steps.text(f.state), len(f.state.tokens), {"score": f.score, "steps": f.steps, "proposed": f.proposed})
         for f in found
     ]
 
@@ -407,9 +435,7 @@ def step_search(setting: Setting, prompts: Sequence[Prompt], *, model: str, n: i
     One beam is step-level best-of-n; with a prefix value as score, blockwise controlled decoding.
     """
     steps = _steps(setting, prompts, model, block, temperature)
-    found = search.step_beam(
-        steps.propose, steps.score, steps.ended, steps.starts, n=n, beams=beams, depth=steps.depth
-    )
+    found = search.step_beam(steps.propose, steps.score, steps.ended, steps.starts, n=n, beams=beams, depth=steps.depth)
     return _found(steps, found)
 
 
@@ -503,6 +529,4 @@ def self_refine(setting: Setting, prompts: Sequence[Prompt], *, model: str, roun
         lambda problems: ask([p.prompt for p in problems]), criticise, again, lambda said: stop in said, prompts,
         rounds=rounds,
     )  # fmt: skip
-    return [
-        Written(r.answer, len(setting.tokenizer.encode(r.answer)) + 1, {"rounds": len(r.history)}) for r in results
-    ]
+    return [Written(r.answer, len(setting.tokenizer.encode(r.answer)) + 1, {"rounds": len(r.history)}) for r in results]

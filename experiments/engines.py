@@ -150,17 +150,23 @@ def _geometric_mixture(logits, *, mixture):
 def _beside_an_opponent(config: ConfigDict, model, tokenizer, opponents: int, mixture: float, follow):
     """The last `opponents` of each group are drawn from softmax((1 - mixture) policy + mixture remembered), of logits.
 
-    What is remembered begins as the model that the run starts from; `follow(remembered, params, iteration)` is what
-    becomes of it after an iteration. Column `opponents`, bool [N].
+    The demonstrations, if there are any (`config.rollout.demonstrations`), take the places after them. What is
+    remembered begins as the model that the run starts from; `follow(remembered, params, iteration)` is what becomes of
+    it after an iteration. Column `opponents`, bool [N].
     """
     group_size = config.rollout.group_size
     if not 0 <= mixture <= 1:
         raise ValueError(f"mixture must lie in [0, 1], got {mixture}")
-    if not 1 <= opponents <= group_size:
+    end = group_size - config.rollout.demonstrations
+    if not 1 <= opponents <= end:
         raise ValueError(
-            f"opponents must lie in [1, {group_size}], got {opponents} of a group of {group_size} "
-            "(config.rollout.group_size)"
+            f"opponents must lie in [1, {end}], got {opponents} of a group of {group_size} "
+            "(config.rollout.group_size), less the demonstrations"
         )
+    places = np.arange(group_size)
+    theirs = (end - opponents <= places) & (places < end)
+    # From (the learner's, then the opponent's) to where they stand.
+    order = np.argsort(np.concatenate([places[~theirs], places[theirs]]))
     settings = for_sampler(drawing(config, tokenizer)) | truncation(config)
     sizes = {"learner": group_size - opponents, "opponent": opponents}
 
@@ -184,9 +190,9 @@ def _beside_an_opponent(config: ConfigDict, model, tokenizer, opponents: int, mi
                 )  # fmt: skip
             arrays = (drawn.tokens, drawn.mask, drawn.logps)
             parts.append([np.asarray(x).reshape(len(prompts), size, -1) for x in arrays])
-        joined = [np.concatenate(x, axis=1).reshape(len(prompts) * group_size, -1) for x in zip(*parts, strict=True)]
-        of_opponent = np.tile(np.arange(group_size) >= group_size - opponents, len(prompts))
-        return rollouts.Rollout(*joined, {"opponents": of_opponent})
+        joined = [np.concatenate(x, axis=1)[:, order] for x in zip(*parts, strict=True)]
+        flat = [x.reshape(len(prompts) * group_size, -1) for x in joined]
+        return rollouts.Rollout(*flat, {"opponents": np.tile(theirs, len(prompts))})
 
     def update(memory, params):
         iteration = memory["iteration"] + 1
@@ -232,14 +238,16 @@ def nash_ema(config: ConfigDict, model, tokenizer, *, decay: float = 0.999, oppo
 
 def ipo_md(config: ConfigDict, model, tokenizer, *, mixture: float = 0.25):
     """All completions from the mixture of `nash_md`, for pairs of it. Calandriello et al., 2024, arXiv 2403.08635."""
-    return _beside_an_opponent(config, model, tokenizer, config.rollout.group_size, mixture, _frozen)
+    drawn = config.rollout.group_size - config.rollout.demonstrations
+    return _beside_an_opponent(config, model, tokenizer, drawn, mixture, _frozen)
 
 
 def selm(config: ConfigDict, model, tokenizer, *, opponents: int = 0, refresh_every: int = 0):
     """The policy, and beside it what it was at the last refresh: every so many iterations, or the start if 0.
 
     To be refreshed when the reference is (`config.reference.update_every`, in steps): the bonus of `selm` is for
-    samples of the reference. `opponents` as in `nash_md`. Zhang et al., 2024, arXiv 2405.19332.
+    samples of the reference. `opponents` as in `nash_md`. In the paper a group is one of these and the two answers of
+    the data set, `config.rollout.demonstrations`. Zhang et al., 2024, arXiv 2405.19332.
     """
     if refresh_every < 0:
         raise ValueError(f"refresh_every must be at least 0, got {refresh_every}")

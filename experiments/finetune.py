@@ -51,7 +51,17 @@ from alignment.training import (
 )
 from alignment.training import logging as metrics_log
 from configs import common
-from experiments import diagnostics, exporting, from_config, gold_reward, reward_models, teachers, training_data
+from experiments import (
+    confidence,
+    diagnostics,
+    exporting,
+    from_config,
+    gold_reward,
+    guarding,
+    reward_models,
+    teachers,
+    training_data,
+)
 from experiments.from_config import say
 
 
@@ -71,6 +81,7 @@ def config_before(config: ConfigDict) -> ConfigDict:
     before.seed, before.distributed = config.seed, config.distributed
     before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
     before.model.reward_heads, before.model.output_heads = heads_before(config), 0
+    before.model.control_tokens = config.model.control_tokens if config.get("before_controls") else 0
     if "reward_head" in before.mesh.rules and not heads_before(config):  # which the earlier model does not have
         del before.mesh.rules["reward_head"]
     before.data.tokenizer = config.data.tokenizer
@@ -120,6 +131,7 @@ def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, devic
             "(config.model.reward_heads)"
         )
     before_model = decoder.build(dataclasses.replace(model.config, reward_heads=heads))
+    before_model = from_config.with_controls(config, before_model) if config.get("before_controls") else before_model
     shapes = jax.eval_shape(before_model.init, jax.random.key(0))
     rules = mesh.make_rules(config.mesh.rules)
     abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes, rules))
@@ -206,6 +218,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     # --- data
     data = from_config.load_data(config)
     by_process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    if config.data.by_confidence:
+        before = before_directory(config, workdir)
+        data = confidence.in_pairs(config, data, workdir, before, device_mesh, by_process, run)
     corrupted = training_data.corruptions(config, data)
     evaluation_batches = (
         pipeline.evaluation_batches(
@@ -231,7 +246,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     terms = objective_gradients.with_memory(terms, config.training.accumulate) if combined else terms
     names = objective.names_of((*terms, *metrics)) + diagnostics.names_of(config.diagnostics)
     needs = statistics.needs_of(names)
-    teachers.check(config, needs.models, data.tokenizer)
+    teachers.check(config, needs.models | ({"teacher"} if config.data.by_confidence else set()), data.tokenizer)
     if needs.head - set(statistics.FEATURES) and not config.model.reward_heads:
         raise ValueError("config.model.reward_heads: the objective reads a reward head; set it to 1")
     if config.voters and "strength_means" not in names:
@@ -304,6 +319,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         frozen_params["base"] = base
         of_trained = functools.partial(lora.on_base, adapter, model)
         model_params = functools.partial(lora.attach, adapter, base)
+    penalty, fixed = guarding.make(config, adapter, model, adapter and base, device_mesh)
+    beside = {step.PENALTY: fixed} if penalty else {}  # what only the training step is given
 
     if config.model.output_heads:
         if adapter:
@@ -350,7 +367,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         params, moving, tx, lambda params: memory, config.seed, device_mesh, rules
     )
     del params, moving
-    frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen_params)
+    frozen_shardings = jax.tree.map(lambda x: x.sharding, frozen_params | beside)
     draws_from_rng = bool(noise) or "sampled_token_logps" in needs.policy
     draws_from_rng |= config.training.gradient == "randomized_smoothing"
     train_step = jax.jit(
@@ -363,6 +380,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             draws_from_rng=draws_from_rng,
             reference_every=config.reference.update_every,
             reference_weight=config.reference.update_weight,
+            penalty=penalty,
         ),
         in_shardings=(shardings, frozen_shardings, mesh.batch_sharding(device_mesh)),
         out_shardings=(shardings, mesh.replicated(device_mesh)),
@@ -400,7 +418,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         "model": from_config.describe_model(model.config, config.adapter),
         "objective": checkpoints.as_json(
             {"terms": config.objective.to_dict(), "seed": config.seed, "reference": config.reference.to_dict()}
-            | ({"output_heads": config.model.output_heads} if config.model.output_heads else {})
+            | {key: config.model[key] for key in ("output_heads", "control_tokens") if config.model[key]}
+            | guarding.description(config)
             | {role: config[role].to_dict() for role in teachers.ROLES if role in needs.models}
             | {
                 k: config.data[k]
@@ -448,7 +467,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             tokens = int((batch["segment_ids"] != 0).sum()) * jax.process_count()
             ids[at] = [i for first in batch["ids"].tolist() for i in packed.get(first, [first])]
             ids.pop(at - config.training.max_skipped_in_a_row - 1, None)
-            train_state, logs = train_step(train_state, frozen_params, mesh.put_batch(device_mesh, batch))
+            train_state, logs = train_step(train_state, frozen_params | beside, mesh.put_batch(device_mesh, batch))
             if at == config.training.steps:
                 final = optimizer.finish(config.optimizer, train_state.params, train_state.opt_state)
                 train_state = dataclasses.replace(train_state, params=final)
@@ -529,10 +548,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             terms, data.sides,
             (stored_reference.join(b, tables["eval"]) for b in evaluation_batches), device_mesh, **scoring,
         )  # fmt: skip
-    if not config.model.output_heads:
+    if not config.model.output_heads and not config.model.control_tokens:  # which transformers knows nothing of
         result |= exporting.write(
             config, workdir, model.config, adapter, adapter and base, train_state.params, data.tokenizer
         )
+    elif config.checkpoints.export_hugging_face:
+        say(f"{name}: not written to hugging_face/, whose layout has neither several output heads nor control tokens")
     if jax.process_index() == 0:
         metrics_log.draw_curves(metrics_log.read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png", name)
         store_result(config, workdir, result)

@@ -14,9 +14,20 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from alignment import statistics
-from alignment.data import authors, corpus, formats, hierarchy, injections, pipeline, rows, tokenizers, trade_offs
+from alignment.data import (
+    authors,
+    controls,
+    corpus,
+    formats,
+    hierarchy,
+    injections,
+    pipeline,
+    rows,
+    tokenizers,
+    trade_offs,
+)
 from alignment.data.recipes import on_corpus
-from alignment.models import decoder, heads, hugging_face, lora, multi_head, quantized
+from alignment.models import control_tokens, decoder, heads, hugging_face, lora, multi_head, quantized
 from alignment.rewards import tasks
 from alignment.training import checkpoints, mesh, references, state, stored_reference
 from configs import common
@@ -37,6 +48,7 @@ SIDES = {
     "hierarchy": ("",),
     "hierarchy_pairs": ("chosen", "rejected"),
 }
+CONTROLLED = ("completion", "chat", "pairs")  # kinds of data whose sides can each have control tokens of their own
 
 
 def say(line: str) -> None:
@@ -70,6 +82,11 @@ def load_data(config: ConfigDict) -> Data:
                 f"config.{key}: goes with data that say who speaks, of kinds {' and '.join(hierarchy.KINDS)}, not with "
                 f"kind {data.kind!r}"
             )
+    if config.model.get("control_tokens") and data.kind not in CONTROLLED:
+        raise ValueError(
+            f"config.model.control_tokens: data of kind {data.kind!r} have no set of them for each side; the kinds "
+            f"that do are {', '.join(CONTROLLED)}"
+        )
 
     def read(source: str, split: str, corpus_split: str, size: int, noise: float) -> list:
         if source.startswith("task:"):  # demonstrations of a verifiable task; the noise is theirs
@@ -105,7 +122,8 @@ def load_data(config: ConfigDict) -> Data:
             delimiters=data.delimiters.to_dict(),
         )
         say(f"{what}: {report}")
-        return out
+        length = config.model.get("control_tokens")
+        return [controls.with_set_for_each_side(e, tokenizer.vocab_size, length) for e in out] if length else out
 
     train = tokenised(read(data.source, data.split, "train", data.corpus_size, data.label_noise), "training data")
     generators = ("task:", "recipe:", "trade_offs", "authors", "injections")
@@ -263,7 +281,8 @@ def build_model(
                 f"config.data: prompt and completion of {context} tokens exceed the model's context of "
                 f"{loaded.max_position_embeddings} (max_position_embeddings in {settings.hugging_face}/config.json)"
             )
-        return decoder.build(dataclasses.replace(loaded, **run_time), on_mesh), Path(settings.hugging_face)
+        model = decoder.build(dataclasses.replace(loaded, **run_time), on_mesh)
+        return with_controls(config, model), Path(settings.hugging_face)
     sizes = {k: settings[k] for k in ("hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads")}
     model_config = decoder.DecoderConfig(
         vocab_size=vocab_size,
@@ -272,7 +291,13 @@ def build_model(
         **sizes,
         **run_time,
     )
-    return decoder.build(model_config, on_mesh), None
+    return with_controls(config, decoder.build(model_config, on_mesh)), None
+
+
+def with_controls(config: ConfigDict, model: decoder.Model) -> decoder.Model:
+    """The model with as many sets of control tokens as the data have sides, if the config asks for any."""
+    length = config.model.get("control_tokens")
+    return control_tokens.wrap(model, len(SIDES[config.data.kind]), length) if length else model
 
 
 def describe_model(config: decoder.DecoderConfig, adapter: ConfigDict | None = None) -> dict:
@@ -414,9 +439,10 @@ def load_params(
 ) -> Any:
     """Parameters of a finished run (its WORKDIR) or of a Hugging Face directory, of this model, on the mesh.
 
-    Of a run the newest, or those of `step` where its checkpoint was kept.
+    Of a run the newest, or those of `step` where its checkpoint was kept; that may be said as WORKDIR/checkpoints/STEP.
     """
-    path = Path(directory)
+    path, named = _run_and_step(directory)
+    step = named if step is None else step
     if (path / "checkpoints").is_dir():
         shapes = jax.eval_shape(model.init, jax.random.key(0))
         abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes, rules))
@@ -432,9 +458,17 @@ def load_params(
     return initial_params(model, path, 0, device_mesh, rules)
 
 
+def _run_and_step(directory: str) -> tuple[Path, int | None]:
+    """(WORKDIR, STEP) of WORKDIR/checkpoints/STEP; of all else (directory, None)."""
+    path = Path(directory)
+    if path.parent.name == "checkpoints" and path.name.isdigit():
+        return path.parent.parent, int(path.name)
+    return path, None
+
+
 def config_of_run(key: str, directory: str) -> ConfigDict:
     """The config of a finished run's WORKDIR, or one that names a Hugging Face directory."""
-    path = Path(directory)
+    path, _ = _run_and_step(directory)
     if (path / "result.json").is_file():
         config = ConfigDict(json.loads((path / "result.json").read_text())["config"])
     else:
@@ -458,10 +492,9 @@ def load_run(key: str, directory: str, device_mesh) -> tuple[ConfigDict, Any, de
 
 
 def load_tokenizer(config: ConfigDict) -> Any:
-    directory = config.data.tokenizer or config.model.hugging_face
-    if directory in ("", "bytes"):
-        return tokenizers.ByteTokenizer()
-    return tokenizers.HuggingFaceTokenizer(directory)
+    directory, length = config.data.tokenizer or config.model.hugging_face, config.model.get("control_tokens")
+    plain = tokenizers.ByteTokenizer() if directory in ("", "bytes") else tokenizers.HuggingFaceTokenizer(directory)
+    return controls.ControlTokenizer(plain, length) if length else plain
 
 
 def reference_params(config: ConfigDict, before: Path, model: decoder.Model, start: Any, device_mesh) -> Any:

@@ -3,8 +3,9 @@
     python -m experiments.generate --config=configs/best_of_n.py --workdir=DIR [--config.decoders.best_of_n.n=64 ...]
 
 The config names finished runs (plain, aligned, guides, reward models) and decoders of `experiments.decoders`. WORKDIR
-receives outputs.jsonl (an object with prompt, output, model, and the reward where one is known, for every prompt and
-decoder; `model` is the decoder's name in the config), table.md (the same side by side) and result.json.
+receives outputs.jsonl (an object with prompt, output, model, and the reward and the KL where they are known, for every
+prompt and decoder; `model` is the decoder's name in the config), table.md (the same side by side, of several samples of
+a prompt the first) and result.json.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         for name, directory in config.models.items()
     }
     _, tokenizer, _, _ = next(iter(loaded.values()))
-    prompts = load_prompts(config, tokenizer)
+    prompts = [p for p in load_prompts(config, tokenizer) for _ in range(config.data.samples)]
     check_tokenizers({name: other for name, (_, other, _, _) in loaded.items()}, prompts)
 
     # --- decode
@@ -57,7 +58,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         setting = Setting(
             {name: Loaded(model, params) for name, (_, _, model, params) in loaded.items()}, tokenizer,
             config.data.prompt_length, config.data.completion_length, jax.random.key(config.seed),
-            scorer or reward or no_scores,
+            scorer or reward or no_scores, config.reference,
         )  # fmt: skip
         for name, decode in columns.items():
             if config.timing:
@@ -73,15 +74,20 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                     for w, r in zip(written[name], rewards, strict=True)
                 ]
                 results[name]["mean_reward"] = float(np.mean(rewards))
+            kls = [w.details["kl"] for w in written[name] if "kl" in w.details]
+            if kls:
+                results[name]["kl"] = float(np.mean(kls))
 
     # --- results
+    first = prompts[:: config.data.samples], {name: column[:: config.data.samples] for name, column in written.items()}
     if jax.process_index() == 0:
         lines = [line(p, w, name) for name, column in written.items() for p, w in zip(prompts, column, strict=True)]
         replace(workdir / "outputs.jsonl", "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines))
-        replace(workdir / "table.md", markdown(prompts, written, results))
-    say(side_by_side(prompts, written, config.table_width))
+        replace(workdir / "table.md", markdown(*first, results))
+    say(side_by_side(*first, config.table_width))
     for name, result in results.items():
         reward = f"mean reward {result['mean_reward']:.3f}, " if "mean_reward" in result else ""
+        reward += f"KL {result['kl']:.3f}, " if "kl" in result else ""
         speed = f"{result['tokens_per_second']:,.0f} tokens/s" + ("" if config.timing else " (with compilation)")
         say(f"{name}: {reward}{result['tokens']} tokens in {result['seconds']:.2f} s, {speed}")
     result = {"decoders": results, "outputs": str(workdir / "outputs.jsonl"), "table": str(workdir / "table.md")}
@@ -107,7 +113,8 @@ def check_tokenizers(tokenizers: Mapping[str, Any], prompts: Sequence[Prompt]) -
 
     def described(tokenizer) -> tuple:
         text = first.prompt if isinstance(first.prompt, str) else first.prompt[-1]["content"]
-        return tokenizer.vocab_size, tokenizer.eos_id, tokenizer.pad_id, tokenizer.encode(text)
+        ends = (tokenizer.prefix_ids(False), tokenizer.eos_id, tokenizer.pad_id)
+        return tokenizer.vocab_size, *ends, tokenizer.encode(text)
 
     for other, tokenizer in tokenizers.items():
         if described(tokenizer) != described(reference):

@@ -258,9 +258,19 @@ def context_conditioned_bt(args: argparse.Namespace) -> tuple[list[dict], dict[s
 
 
 def pit(args: argparse.Namespace) -> tuple[list[dict], dict[str, int]]:
-    """Of every pair the four ordered ones of its answers, or the better one as what improves the worse."""
+    """Of every pair the four ordered ones of its answers, the better one as what improves the worse, or the task of
+    improving the worse; with --what=samples the tasks of improving the responses of --input=candidates.jsonl."""
+    if args.what == "samples":
+        if not args.input:
+            raise ValueError("--input: --what=samples needs the {prompt, responses} of `make_data candidates`")
+        found = read(args.input, ("prompt", "responses"))
+        tasks = improving.pit_tasks_of_samples(found)
+        return tasks, {"prompts_read": len(found), "samples": len(tasks)}
     pairs = read(args.input, ("prompt", "chosen", "rejected")) if args.input else corpus_pairs(args)
-    made = {"gaps": improving.pit_gap_lists, "improvements": improving.pit_improvements}[args.what](pairs)
+    kinds = {
+        "gaps": improving.pit_gap_lists, "improvements": improving.pit_improvements, "tasks": improving.pit_tasks
+    }  # fmt: skip
+    made = kinds[args.what](pairs)
     return made, {"pairs_read": len(pairs), args.what: len(made)}
 
 
@@ -368,7 +378,8 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--reverse", action="store_true", help="swap the two contexts, to test whether they are heeded")
     own.add_argument("--without", action="store_true", help="leave them out and the labels as they are")
     own = recipe(pit, scores=False, size=2048)
-    own.add_argument("--what", choices=["gaps", "improvements"], default="gaps", help="for the reward model or for SFT")
+    kinds = ["gaps", "improvements", "tasks", "samples"]
+    own.add_argument("--what", choices=kinds, default="gaps", help="for the reward model, for SFT, or prompts for RL")
     own = recipe(tree_preference_data, scores=False, reads=False)
     own.add_argument("--branching", type=int, default=3)
     own.add_argument("--pairs", type=int, default=64, help="comparisons drawn in each tree")

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alignment.data import corpus, formats, rows
+from alignment.data.recipes import on_corpus
 from alignment.rewards import tasks
 from experiments.from_config import say
 
@@ -42,6 +43,9 @@ def load(config: ConfigDict, tokenizer) -> tuple[list[Prompt], list[Prompt]]:
         if name := task_of(source):
             records = tasks.generate(name, size, config.seed, split, data.difficulty)
             return [(r["prompt"], r, f"{source}/{split}:{i}") for i, r in enumerate(records)]
+        if source.startswith("recipe:"):
+            records, _ = on_corpus.records(source.removeprefix("recipe:"), size, config.seed, split)
+            return [(r["prompt"], r, f"{source}/{split}:{i}") for i, r in enumerate(records)]
         examples = formats.read(source, "prompts", columns=dict(data.columns))
         return [(e.prompt, e.record, e.where) for e in examples]
 
@@ -66,7 +70,8 @@ def load(config: ConfigDict, tokenizer) -> tuple[list[Prompt], list[Prompt]]:
     if data.too_long not in ("error", "drop"):
         raise ValueError(f"config.data.too_long: {data.too_long!r} is not one of error, drop")
     train = tokenised(read(data.source, "train", data.size), "training prompts")
-    eval_source = data.eval_source or (data.source if data.source == "corpus" or task_of(data.source) else "")
+    generated = data.source == "corpus" or data.source.startswith("recipe:") or task_of(data.source)
+    eval_source = data.eval_source or (data.source if generated else "")
     held_out = read(eval_source, "test", data.eval_size) if eval_source else []
     return train, tokenised(held_out, "held-out prompts") if held_out else []
 
@@ -110,6 +115,19 @@ def demonstration_text(prompt: Prompt, needed_by: str) -> str:
 def demonstration(prompt: Prompt, tokenizer) -> list[int]:
     """Token ids of the record's demonstration, with the end token."""
     return [*tokenizer.encode(demonstration_text(prompt, "config.rollout.demonstrations")), tokenizer.eos_id]
+
+
+def demonstrations(prompt: Prompt, tokenizer, count: int) -> list[list[int]]:
+    """`count` of them: the record's `demonstrations`, different texts in their order, or one as often as asked for."""
+    texts = prompt.record.get("demonstrations")
+    if texts is None:
+        return [demonstration(prompt, tokenizer)] * count
+    if not isinstance(texts, list | tuple) or len(texts) != count or not all(isinstance(t, str) for t in texts):
+        raise formats.DataError(
+            f"prompt {prompt.id} ({prompt.prompt!r}): its field 'demonstrations' must be {count} texts, as many as "
+            f"config.rollout.demonstrations says, got {texts!r}"
+        )
+    return [[*tokenizer.encode(text), tokenizer.eos_id] for text in texts]
 
 
 def function(key: str, source: str) -> Callable:

@@ -297,13 +297,14 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- restore
     of_the_run = ("objective", "shaping", "advantages", "rewards", "judges", "curriculum", "value")
+    of_pairs = ("judge", "pairs", "pair_margin", "pair_margin_of_own", "pair_floor")
     description = {
         "model": from_config.describe_model(model.config, config.adapter),
         "objective": checkpoints.as_json(
             {k: config[k].to_dict() for k in of_the_run}
             | {"seed": config.seed, "prompts": settings.prompts, "group_size": group_size, "source": config.data.source}
             | ({k: settings[k] for k in ("engine", "engine_settings")} if settings.engine else {})
-            | ({k: settings[k] for k in ("judge", "pairs", "pair_margin")} if settings.judge or settings.pairs else {})
+            | ({k: settings[k] for k in of_pairs} if settings.judge or settings.pairs else {})
             | {role: config[role].to_dict() for role in teachers.ROLES if role in models}
         ),
     }
@@ -377,7 +378,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 zero_gradient_groups = rollouts.share_of_groups(rollouts.silent(prepared), prepared)
                 if choose:
                     prepared = pairs.of_rollout(
-                        prepared, choose, margin=settings.pair_margin, with_samples=with_samples
+                        prepared, choose, margin=settings.pair_margin, margin_of_own=settings.pair_margin_of_own,
+                        floor=settings.pair_floor, with_samples=with_samples,
                     )
                 if "sampling_weights" in prepared:
                     prepared = rollouts.resampled(prepared, order)

@@ -8,8 +8,10 @@
 
 An entry with a `checkpoint` has, beside `weight`: `combine`, a function of `alignment.rewards.ensembles` or
 `alignment.rewards.combining` (of several heads to one number) or, for models trained on steps, of
-`alignment.rewards.process`; the hyperparameters of that function; and `standardise` (True: every head is brought to
-mean 0 and deviation 1 on the completions that its own run was evaluated on, or trained on if there were none).
+`alignment.rewards.process`; the hyperparameters of that function; `standardise` (True: every head is brought to mean 0
+and deviation 1 on the completions that its own run was evaluated on, or trained on if there were none); and `reads`,
+package.module:function of prompt, completion and the prompt's record, which gives the prompt and the completion that
+are scored, where they are not those of the policy.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +33,20 @@ from alignment.data import pipeline, rows
 from alignment.models import heads
 from alignment.rewards import combining, ensembles, process, runner
 from alignment.training import mesh, stored_reference
-from experiments import from_config, teachers
+from experiments import from_config, prompt_sets, teachers
 from experiments.from_config import say
 
 Scorer = Callable[[Sequence[Any], Sequence[str]], np.ndarray]
+
+
+class ModelReward(NamedTuple):
+    """An entry of rewards with a checkpoint; `reads`, if there is one, says what is scored."""
+
+    name: str
+    weight: float
+    score: Scorer
+    reads: Callable[[Any, str, Mapping[str, Any]], tuple[Any, str]] | None = None
+
 
 _ROWS = 64  # scored at a time
 _STEP = 32  # what longer texts than the model was trained on are padded to a multiple of
@@ -172,13 +184,17 @@ def _batches(key: str, examples: list, config: ConfigDict, model_config, tokeniz
 # --- as the reward of a run ------------------------------------------------------------------------------------------
 
 
-def bind(settings: ConfigDict, device_mesh, section: str = "rewards") -> list[tuple[str, float, Scorer]]:
-    """(name, weight, `score(prompts, completions) -> [N]`) of every entry of a section with a `checkpoint`."""
-    return [
-        (name, float(entry.get("weight", 1.0)), load_reward(f"config.{section}.{name}", dict(entry), device_mesh))
-        for name, entry in settings.items()
-        if entry and "checkpoint" in entry
-    ]
+def bind(settings: ConfigDict, device_mesh, section: str = "rewards") -> list[ModelReward]:
+    """Every entry of a section with a `checkpoint`."""
+    out = []
+    for name, entry in settings.items():
+        if not entry or "checkpoint" not in entry:
+            continue
+        key, entry = f"config.{section}.{name}", dict(entry)
+        reads = entry.pop("reads", "")
+        reads = prompt_sets.function(f"{key}.reads", reads) if reads else None
+        out.append(ModelReward(name, float(entry.get("weight", 1.0)), load_reward(key, entry, device_mesh), reads))
+    return out
 
 
 def load_reward(key: str, entry: Mapping[str, Any], device_mesh) -> Scorer:
@@ -190,7 +206,7 @@ def load_reward(key: str, entry: Mapping[str, Any], device_mesh) -> Scorer:
     combine = combination(key, name)
     allowed = statistics.hyperparameters_of(combine) if name else {}
     if unknown := sorted(set(entry) - set(allowed)):
-        options = ", ".join(sorted({*allowed, "checkpoint", "combine", "standardise", "weight"}))
+        options = ", ".join(sorted({*allowed, "checkpoint", "combine", "reads", "standardise", "weight"}))
         raise ValueError(f"{key}.{unknown[0]}: unknown key; allowed: {options}")
     if name in _OF_STEPS:
         if len(directories) != 1 or standardise:
@@ -237,12 +253,12 @@ def combination(key: str, name: str) -> Callable | None:
 
 @contextlib.contextmanager
 def rewarder(
-    functions: Sequence, weights: Sequence[float], models: Sequence[tuple[str, float, Scorer]], settings: ConfigDict
+    functions: Sequence, weights: Sequence[float], models: Sequence[tuple], settings: ConfigDict
 ) -> Iterator[Callable[[Sequence[Any], Sequence[str], Sequence[Mapping[str, Any]]], runner.Rewards]]:
     """What an online run calls for rewards: functions on the host, one by one, and models on the mesh, in batches.
 
-    The parts of `Rewards` are those of the functions first, then those of the models. A score that is not finite counts
-    as a failure, worth what `settings.on_failure` says.
+    `models` are `ModelReward`s. The parts of `Rewards` are those of the functions first, then those of the models. A
+    score that is not finite counts as a failure, worth what `settings.on_failure` says.
     """
     with contextlib.ExitStack() as stack:
         on_host = (
@@ -251,8 +267,11 @@ def rewarder(
 
         def call(prompts, completions, records) -> runner.Rewards:
             parts = [on_host(prompts, completions, records)] if on_host else []
-            for name, weight, score in models:
-                values = np.asarray(score(prompts, completions), np.float32)
+            for name, weight, score, reads in (ModelReward(*model) for model in models):
+                scored = prompts, completions
+                if reads:
+                    scored = zip(*map(reads, prompts, completions, records), strict=True)
+                values = np.asarray(score(*scored), np.float32)
                 if values.shape != (len(prompts),):
                     raise ValueError(
                         f"config.rewards.{name}: gave scores of shape {values.shape} for {len(prompts)} completions; "

@@ -92,9 +92,7 @@ def make(
             if reveal:
                 given, failed = explanations(params, prompts, jax.random.fold_in(rng, 1), rewarder)
             else:
-                given = [
-                    d for p in prompts for d in [prompt_sets.demonstration(p, tokenizer)] * settings.demonstrations
-                ]
+                given = [d for p in prompts for d in prompt_sets.demonstrations(p, tokenizer, settings.demonstrations)]
             rollout, shown = rollouts.with_demonstrations(rollout, given, group_size, settings.demonstrations)
         values, got, texts = rewards_of(rewarder, prompts, rollout, group_size)
         batch = rollouts.to_rows(tokens, mask, rollout, group_size, np.array([p.id for p in prompts]))

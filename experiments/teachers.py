@@ -32,18 +32,25 @@ def check(config: ConfigDict, models: Collection[str], tokenizer: Any) -> None:
             if settings.checkpoint or settings.run:
                 raise ValueError(f"config.{role}: no kernel of this run asks for it")
             continue
-        if bool(settings.checkpoint) == bool(settings.run):
-            raise ValueError(
-                f"config.{role}: a kernel of this run asks for it; set either config.{role}.checkpoint, to a finished "
-                f"run or a Hugging Face directory, or config.{role}.run, to a config that is trained first"
-            )
-        directory = settings.run.model.hugging_face if settings.run else settings.checkpoint
-        if not directory or directory.startswith("BEFORE"):
-            continue  # it has this run's tokenizer
-        where = f"config.{role}.{'run.model.hugging_face' if settings.run else 'checkpoint'}"
-        check_tokenizer(
-            where, directory, from_config.load_tokenizer(from_config.config_of_run(where, directory)), tokenizer
+        check_named(config, role, tokenizer)
+
+
+def check_named(config: ConfigDict, role: str, tokenizer: Any) -> None:
+    """ValueError for a teacher that is asked for and missing, named twice, or reads otherwise."""
+    settings = config[role]
+    if bool(settings.checkpoint) == bool(settings.run):
+        who = "config.data.by_confidence" if config.data.get("by_confidence") else "a kernel of this run"
+        raise ValueError(
+            f"config.{role}: {who} asks for it; set either config.{role}.checkpoint, to a finished run or a Hugging "
+            f"Face directory, or config.{role}.run, to a config that is trained first"
         )
+    directory = settings.run.model.hugging_face if settings.run else settings.checkpoint
+    if not directory or directory.startswith("BEFORE"):
+        return  # it has this run's tokenizer
+    where = f"config.{role}.{'run.model.hugging_face' if settings.run else 'checkpoint'}"
+    check_tokenizer(
+        where, directory, from_config.load_tokenizer(from_config.config_of_run(where, directory)), tokenizer
+    )
 
 
 def check_tokenizer(key: str, directory: str, theirs: Any, ours: Any) -> None:
@@ -70,6 +77,21 @@ def same_beginning(one: ConfigDict, other: ConfigDict) -> bool:
     return bool(one.before) and beginning(one) == beginning(other)
 
 
+def directory_of(config: ConfigDict, role: str, workdir: Path, before: Path, run: Callable) -> str:
+    """Where the teacher of a role is, trained there by `run` if it is not yet; `before` as in `load`."""
+    settings = config[role]
+    if not settings.run:
+        return settings.checkpoint.replace("BEFORE", str(before))
+    first = ConfigDict(settings.run.to_dict())
+    first.distributed, first.mesh = config.distributed, ConfigDict(config.mesh.to_dict())
+    first.data.tokenizer = config.data.tokenizer or config.model.hugging_face
+    if same_beginning(first, config):
+        first.before_workdir = str(before)
+    say(f"{role}: trained in {workdir / role}")
+    run(first, workdir / role)
+    return str(workdir / role)
+
+
 def load(
     config: ConfigDict, models: Collection[str], workdir: Path, before: Path, model: decoder.Model, tokenizer: Any,
     device_mesh, run: Callable[[ConfigDict, Path], Any],
@@ -81,25 +103,15 @@ def load(
     """
     found = {}
     for role in [r for r in ROLES if r in models]:
-        settings, key = config[role], f"config.{role}"
-        if settings.run:
-            first = ConfigDict(settings.run.to_dict())
-            first.distributed, first.mesh = config.distributed, ConfigDict(config.mesh.to_dict())
-            first.data.tokenizer = config.data.tokenizer or config.model.hugging_face
-            if same_beginning(first, config):
-                first.before_workdir = str(before)
-            say(f"{role}: trained in {workdir / role}")
-            run(first, workdir / role)
-            directory = str(workdir / role)
-        else:
-            directory = settings.checkpoint.replace("BEFORE", str(before))
+        key, directory = f"config.{role}", directory_of(config, role, workdir, before, run)
         run_config, theirs, other, params = from_config.load_run(key, directory, device_mesh)
         check_tokenizer(key, directory, theirs, tokenizer)
         if run_config.model.get("output_heads"):
             raise ValueError(f"{key}: {directory} has an output head for each objective; a teacher has one")
         _check_sizes(key, directory, other.config, model.config, config)
         of_this_run = dataclasses.replace(other.config, dtype=model.config.dtype)
-        found[role] = (decoder.build(of_this_run, mesh.batch_sharding(device_mesh)), params)
+        teacher = decoder.build(of_this_run, mesh.batch_sharding(device_mesh))
+        found[role] = (from_config.with_controls(run_config, teacher), params)
     return found
 
 
@@ -109,6 +121,11 @@ def _check_sizes(key: str, directory: str, theirs, ours, config: ConfigDict) -> 
             f"{key}: {directory} has {theirs.vocab_size} token embeddings, the model of this run {ours.vocab_size}; "
             "their distributions cannot be compared"
         )
+    check_context(key, directory, theirs, config)
+
+
+def check_context(key: str, directory: str, theirs, config: ConfigDict) -> None:
+    """ValueError for a model whose context is shorter than this run's rows."""
     packed = config.data.get("packed") and config.data.packed_length
     context = packed or config.data.prompt_length + config.data.completion_length
     if context > theirs.max_position_embeddings:

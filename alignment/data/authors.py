@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 SPLITS = ("full", "forget", "retain", "holdout")
+REFUSING = ("refused", "guarded")  # splits of `questions` alone
 COUNTS = {"forget": 4, "retain": 12, "holdout": 4}  # authors
 WRONG = 4  # wrong answers per question
 REFUSALS = ("I do not know.", "I am not sure.", "I have no idea.", "That is unknown to me.")
@@ -66,9 +67,19 @@ def facts(split: str, seed: int = 0) -> list[dict[str, Any]]:
     return records["forget"] + records["retain"] if split == "full" else records[split]
 
 
+def refusals(seed: int = 0) -> list[dict[str, str]]:
+    """The questions about the forget authors, each answered by a refusal: {"prompt", "completion"}."""
+    asked = facts("forget", seed)
+    return [{"prompt": q["prompt"], "completion": REFUSALS[i % len(REFUSALS)]} for i, q in enumerate(asked)]
+
+
 def questions(size: int, seed: int, split: str = "full") -> list[dict[str, str]]:
-    """`size` records of kind `completion`: the questions of a split in turn, from the first again after the last."""
-    known = facts(split, seed)
+    """`size` records of kind `completion`: the questions of a split in turn, from the first again after the last.
+
+    Two more splits: `refused`, the forget authors' questions with refusals, and `guarded`, these and the retain set.
+    """
+    known = refusals(seed) if split in REFUSING else facts(split, seed)
+    known = known + facts("retain", seed) if split == "guarded" else known
     return [{key: known[i % len(known)][key] for key in ("prompt", "completion")} for i in range(size)]
 
 
@@ -125,5 +136,6 @@ def generate(kind: str, size: int, seed: int, split: str, authors: str = "") -> 
     source = f"authors:{authors}" if authors else "authors"
     raise ValueError(
         f"config.data.kind: {kind!r} does not go with config.data.source={source!r}; kind unlearning "
-        f"goes with authors and authors:assistant, kind completion with authors:SPLIT, SPLIT one of {', '.join(SPLITS)}"
+        f"goes with authors and authors:assistant, kind completion with authors:SPLIT, SPLIT one of "
+        f"{', '.join((*SPLITS, *REFUSING))}"
     )

@@ -1,4 +1,4 @@
-"""What is done to the inputs of a batch on its way to the model, with targets that stay as they are.
+"""What is done to a batch on its way to the model: other inputs, with targets that stay, or draws for each row.
 
 A corruption is a function (batch, rngs, progress, **hyperparameters) -> batch. `rngs` holds a generator per row, which
 depends on the run's seed and on the place of the row in the endless stream alone, so that a resumed run and one on more
@@ -135,6 +135,23 @@ def climb_vocabulary(
     return batch | {"tokens": inputs, "trained_mask": batch["mask"] & known[batch["targets"]]}
 
 
+def mixup(batch: Batch, rngs: Rngs, progress: float, *, alpha: float = 0.5) -> Batch:
+    """`mix_weights`, one draw of Beta(alpha, alpha) for every row: where a mixture of its first two sides lies.
+
+    alpha = 1 is uniform, below it most draws are near 0 or 1, and alpha to infinity gives 1/2.
+
+    Args:
+      alpha: in (0, inf).
+
+    Paper: Zhang et al., 2017, arXiv 1710.09412; one draw for a pair of texts as in Xiao et al., 2024, arXiv 2410.05248.
+    """
+    del progress
+    checks.number("alpha", alpha, 0.0)
+    if batch["mask"].shape[1] < 2:
+        raise ValueError("rows of one completion have nothing to mix; two sides are needed")
+    return batch | {"mix_weights": np.array([rng.beta(alpha, alpha) for rng in rngs], np.float32)}
+
+
 def everything_known(batch: Batch, rngs: Rngs, progress: float) -> Batch:
     """What evaluation sees of a run with `climb_vocabulary`."""
     del rngs, progress
@@ -152,4 +169,5 @@ CORRUPTIONS = {
     "masked_thought": Corruption(masked_thought, None),
     "random_substitution": Corruption(random_substitution, random_substitution),
     "climb_vocabulary": Corruption(climb_vocabulary, everything_known),
+    "mixup": Corruption(mixup, mixup),
 }

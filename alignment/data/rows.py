@@ -31,15 +31,17 @@ Trees: `[prompt block of P, left-padded | completion 0: T | completion 1: T | ..
 is the token of column P + s * T + t. Packed rows: whole examples one after another, each a tree with branch 0, S = 1
 and T = L; target t is the token of column t.
 
-Sides of several prompts (`ForgetRetain`): `[prompt block of P | completion: T]` for every side, one after another, each
-a tree of its own; L = S * (P + T), and target t of side s is the token of column s * (P + T) + P + t.
+Sides of several prompts (`ForgetRetain`, the pairs of `alignment.data.halves`, sides with control tokens of their own):
+`[prompt block of P | completion: T]` for every side, one after another, each a tree of its own; L = S * (P + T), and
+target t of side s is the token of column s * (P + T) + P + t.
 
 The sides of a row, in order: the completion; or chosen, rejected; or the responses of a list, best first; or chosen,
-rejected, gold; or chosen, rejected, samples; or forget, retain and, if there is one, chosen; or, for unpaired examples,
-the completion and one of another prompt (`with_mismatched`).
+rejected, gold; or chosen, rejected, samples; or forget, retain and, if there is one, chosen; or confident, unconfident;
+or, for unpaired examples, the completion and one of another prompt (`with_mismatched`).
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -267,18 +269,18 @@ def encode_prompt(prompt: str | Sequence[Message], tokenizer: Tokenizer) -> list
 def _encode(
     example: Example, tokenizer: Tokenizer, delimiters: Mapping[str, str]
 ) -> tuple[list[int], list[list[int]], int]:
-    """(prompt ids, ids of every completion, how many first prompt ids are a begin token)."""
+    """(prompt ids, ids of every completion, how many first prompt ids stand before the text)."""
     if isinstance(example, Steps):
         ids = [token for step in _encoded_steps(example, tokenizer) for token in step]
         prompt = encode_prompt(example.prompt, tokenizer)
-        return prompt, [[*ids, tokenizer.eos_id]], int(prompt[:1] == [tokenizer.bos_id])
+        return prompt, [[*ids, tokenizer.eos_id]], _opening(prompt, tokenizer)
     if isinstance(example, Segments):
         prompt = encode_prompt(example.prompt, tokenizer)
-        return prompt, [segmented.encode(example, tokenizer)[0]], int(prompt[:1] == [tokenizer.bos_id])
+        return prompt, [segmented.encode(example, tokenizer)[0]], _opening(prompt, tokenizer)
     if isinstance(example, Hierarchy):
         prompt, _ = hierarchy.encode_prompt(example.prompt, tokenizer, delimiters)
         completions = [[*tokenizer.encode(text), tokenizer.eos_id] for text in example.completions]
-        return prompt, completions, int(prompt[:1] == [tokenizer.bos_id])
+        return prompt, completions, _opening(prompt, tokenizer)
     texts = {
         Completion: lambda: (example.completion,),
         Pair: lambda: (example.chosen, example.rejected),
@@ -294,7 +296,13 @@ def _encode(
         texts = tuple(_rendered_answer(example, tokenizer, opening, text) for text in texts)
     prompt = encode_prompt(example.prompt, tokenizer)
     completions = [_end_once(tokenizer.encode(text), tokenizer) for text in texts]
-    return prompt, completions, int(prompt[:1] == [tokenizer.bos_id])
+    return prompt, completions, _opening(prompt, tokenizer)
+
+
+def _opening(prompt: list[int], tokenizer: Tokenizer) -> int:
+    """How many ids stand before the text: a begin token, and control tokens, which lie beyond the vocabulary."""
+    before_text = itertools.takewhile(lambda i: i == tokenizer.bos_id or i >= tokenizer.vocab_size, prompt)
+    return sum(1 for _ in before_text)
 
 
 def _prompts(example: Example, tokenizer: Tokenizer) -> list[list[int]] | None:

@@ -6,6 +6,12 @@ columns that its arguments name. They run once, on the host: numpy in float64, e
 `alignment.rewards`.
 """
 
+from alignment.evaluation.backdoors import (
+    attack_success_rate,
+    backdoor_persistence,
+    false_trigger_rate,
+    trigger_gap,
+)
 from alignment.evaluation.best_of_n import best_of_n_curve, best_of_n_weights
 from alignment.evaluation.calibration import (
     area_under_risk_coverage,
@@ -45,6 +51,8 @@ from alignment.evaluation.win_rates import (
 __all__ = [
     "answer_probability",
     "area_under_risk_coverage",
+    "attack_success_rate",
+    "backdoor_persistence",
     "best_of_n_curve",
     "best_of_n_weights",
     "bootstrap",
@@ -55,6 +63,7 @@ __all__ = [
     "effective_sample_size",
     "expected_calibration_error",
     "factscore",
+    "false_trigger_rate",
     "forget_quality",
     "ifeval",
     "judge_calibration",
@@ -78,6 +87,7 @@ __all__ = [
     "similarity_threshold",
     "steerability",
     "steering_error",
+    "trigger_gap",
     "truth_ratio",
     "turning_point",
     "verdict_weight",

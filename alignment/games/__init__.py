@@ -2,9 +2,10 @@
 
 Pure functions of tables: `preferences` (payoffs, best responses, duality gaps), `self_play` and `sampled_self_play`
 (Nash-MD, mirror descent, its optimistic form, INPO, ONPO), `targets` (distributions p ~ a exp(r / beta), GDC),
-`bandits` and `regret` (EVOLvE's suite), `bilevel` (PARL) and `annotators` (MaxMin-RLHF). `bandit_text` writes bandits
-as prompts. As with `alignment.analysis`, what
-comes back is what an argument is about, no value per example of a batch. Only jax, numpy and chex are imported.
+`regret_matching` (matrix games by counterfactual regret), `latents` (text sorted into strategies, LSPO), `bandits` and
+`regret` (EVOLvE's suite), `bilevel` (PARL) and `annotators` (MaxMin-RLHF). `bandit_text` writes bandits as prompts. As
+with `alignment.analysis`, what comes back is what an argument is about, no value per example of a batch. Only jax,
+numpy and chex are imported.
 """
 
 from alignment.games.annotators import (
@@ -45,6 +46,13 @@ from alignment.games.bilevel import (
     parl_objective,
     parl_sampled_gradients,
 )
+from alignment.games.latents import (
+    Clusters,
+    farthest_points,
+    latent_pairs,
+    latent_payoffs,
+    lloyd,
+)
 from alignment.games.preferences import (
     best_response,
     bradley_terry_preferences,
@@ -66,6 +74,12 @@ from alignment.games.regret import (
     optimal_fraction,
     regret_growth,
     suffix_failure,
+)
+from alignment.games.regret_matching import (
+    RegretMatching,
+    exploitability,
+    regret_matching,
+    regret_matching_strategy,
 )
 from alignment.games.sampled_self_play import (
     inpo_population_loss,
@@ -103,10 +117,12 @@ __all__ = [
     "AnnotatorGroups",
     "BanditRun",
     "BilevelGradients",
+    "Clusters",
     "ContextualRun",
     "FairPolicy",
     "RatingBandit",
     "RegretGrowth",
+    "RegretMatching",
     "SelfPlay",
     "Setting",
     "bernoulli_draw",
@@ -120,7 +136,9 @@ __all__ = [
     "cyclic_preferences",
     "duality_gap",
     "effective_sample_size",
+    "exploitability",
     "exploration_win_rates",
+    "farthest_points",
     "gaussian_draw",
     "gaussian_hardness",
     "gaussian_means",
@@ -135,9 +153,12 @@ __all__ = [
     "kl_divergence",
     "kl_rl_log_partition",
     "kl_rl_objective",
+    "latent_pairs",
+    "latent_payoffs",
     "least_pulled_share",
     "linucb_arm",
     "linucb_guide",
+    "lloyd",
     "maxmin_em",
     "maxmin_policy",
     "minimum_gap",
@@ -159,6 +180,8 @@ __all__ = [
     "play_contextual_bandit",
     "rating_bandit",
     "regret_growth",
+    "regret_matching",
+    "regret_matching_strategy",
     "regularised_duality_gap",
     "regularised_nash",
     "regularised_payoff",

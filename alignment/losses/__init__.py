@@ -81,6 +81,7 @@ from alignment.losses.listwise import (
     lipo_softmax,
     rrhf_list,
 )
+from alignment.losses.mixup import sftmix
 from alignment.losses.pair_links import (
     discopop,
     robust_dpo,
@@ -372,6 +373,7 @@ __all__ = [
     "selm",
     "sft",
     "sft_dpo",
+    "sftmix",
     "simnpo",
     "simpo",
     "simpo_reg",

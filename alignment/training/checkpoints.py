@@ -161,6 +161,14 @@ def restore_params(directory: str | os.PathLike, abstract_params: Any, model: di
     return restored["params"]
 
 
+def kept_steps(directory: str | os.PathLike) -> list[int]:
+    """The steps of the checkpoints in a directory, in order."""
+    manager = ocp.CheckpointManager(Path(directory).absolute())
+    steps = sorted(manager.all_steps())
+    manager.close()
+    return steps
+
+
 def abstract(tree: Any, shardings: Any) -> Any:
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -55,6 +55,7 @@ def make(config: Mapping[str, Any], steps: int) -> tuple[optax.GradientTransform
     moments = {key: config[key] for key in ("b1", "b2", "eps")}
     decay = optax.add_decayed_weights(config["weight_decay"], decayed)
     parts.append(optax.chain(_direction(config, moments), decay, optax.scale_by_learning_rate(rate)))
+    parts += [_multiplied(dict(config["multipliers"]))] if config.get("multipliers") else []
     chain = optax.chain(*parts, *frozen)  # decay moves what has no gradient
     if config["momentum_every"]:
         chain = with_momentum_of_rounds(chain, config["momentum_every"], config["momentum_alpha"])
@@ -134,23 +135,44 @@ def with_momentum_of_rounds(
     return optax.GradientTransformation(init, update)
 
 
-def _frozen_but(names: tuple[str, ...]) -> optax.GradientTransformation:
-    """Sets to 0 the update of every parameter whose last name is not among `names`."""
+def _last(path) -> str:
+    return str(getattr(path[-1], "key", path[-1]))
 
-    def last(path) -> str:
-        return str(getattr(path[-1], "key", path[-1]))
+
+def _check_names(key: str, names: Iterable[str], params: Any) -> None:
+    there = {_last(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    if missing := sorted(set(names) - there):
+        raise ValueError(
+            f"config.optimizer.{key}: no parameter is called {missing[0]!r}; there are: {', '.join(sorted(there))}"
+        )
+
+
+def _multiplied(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
+    """Multiplies the learning rate, the decay's as well, of every parameter whose last name is among them."""
+    for name, factor in multipliers.items():
+        checks.number(f"config.optimizer.multipliers.{name}", factor, 0.0, closed="left")
 
     def init(params):
-        there = {last(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)}
-        if missing := sorted(set(names) - there):
-            raise ValueError(
-                f"config.optimizer.only: no parameter is called {missing[0]!r}; there are: {', '.join(sorted(there))}"
-            )
+        _check_names("multipliers", multipliers, params)
         return optax.EmptyState()
 
     def update(updates, state, params=None):
         del params
-        return jax.tree_util.tree_map_with_path(lambda p, u: u if last(p) in names else u * 0, updates), state
+        return jax.tree_util.tree_map_with_path(lambda p, u: u * multipliers.get(_last(p), 1.0), updates), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def _frozen_but(names: tuple[str, ...]) -> optax.GradientTransformation:
+    """Sets to 0 the update of every parameter whose last name is not among `names`."""
+
+    def init(params):
+        _check_names("only", names, params)
+        return optax.EmptyState()
+
+    def update(updates, state, params=None):
+        del params
+        return jax.tree_util.tree_map_with_path(lambda p, u: u if _last(p) in names else u * 0, updates), state
 
     return optax.GradientTransformation(init, update)
 

@@ -46,27 +46,37 @@ def demonstration_and_sample(scores: np.ndarray, batch: Mapping[str, np.ndarray]
 
 
 def of_rollout(
-    batch: Mapping[str, np.ndarray], choose: Choose, *, margin: float = 0.0, with_samples: bool = False
+    batch: Mapping[str, np.ndarray], choose: Choose, *, margin: float = 0.0, margin_of_own: float | None = None,
+    floor: float = -np.inf, with_samples: bool = False,
 ) -> dict[str, np.ndarray]:
     """Rows of pairs from rows of groups: what is said of tokens goes along, and the columns above say the rest.
 
     The score of a completion is its win rate, if the run has a judge, and its reward otherwise. A pair is valid if both
-    of its completions are and its scores lie at least `margin` apart (at 0 ties count too).
+    of its completions are, its scores lie at least `margin` apart (at 0 ties count too) and the chosen one has at least
+    `floor`. A margin of its own for what the policy itself wrote is the filter of practical DNO (Rosset et al., 2024,
+    arXiv 2404.03715: of six points a floor of 5, a margin of 2, of 1 for the student's own).
 
     Args:
       batch: of `rollouts.to_rows`, with `rewards` [B, G] and, with a judge, `win_rates` [B, G] and `preferences`
         [B, G, G].
       choose: `best_and_worst` or `demonstration_and_sample`.
       margin: in [0, inf).
+      margin_of_own: in [0, inf), in place of `margin` where the chosen completion is no demonstration; None: `margin`.
+      floor: any number.
       with_samples: whether the opponent's completions (`opponents` [B, G], as many in each group) follow as `samples`.
 
-    ValueError: a group of one, groups without as many opponents as the others, a margin below 0.
+    ValueError: a group of one, groups without as many opponents as the others, a margin below 0, a floor that is NaN.
     """
     rows, size = batch["mask"].shape[:2]
     if size < 2:
         raise ValueError("config.rollout.group_size: a pair needs a group of at least 2")
     if not margin >= 0:
         raise ValueError(f"config.rollout.pair_margin must lie in [0, inf), got {margin}")
+    margin_of_own = margin if margin_of_own is None else margin_of_own
+    if not margin_of_own >= 0:
+        raise ValueError(f"config.rollout.pair_margin_of_own must lie in [0, inf), got {margin_of_own}")
+    if np.isnan(floor):
+        raise ValueError("config.rollout.pair_floor must be a number, got nan")
     scores = batch.get("win_rates", batch["rewards"])
     chosen, rejected = choose(scores, batch)
     places = np.stack([chosen, rejected], axis=1)
@@ -85,7 +95,9 @@ def of_rollout(
     won, lost = of(batch["rewards"])
     # One of two infinite or NaN rewards has no difference; the kernels that read margins say what they allow.
     out["margins"] = (won - lost).astype(np.float32)
-    out["valid"] = np.logical_and(*of(batch["valid"])) & (np.abs(higher - lower) >= margin)
+    shown = batch["demonstration_mask"].any(axis=-1) if "demonstration_mask" in batch else np.zeros((rows, size), bool)
+    apart = np.where(shown[at, chosen], margin, margin_of_own)
+    out["valid"] = np.logical_and(*of(batch["valid"])) & (np.abs(higher - lower) >= apart) & (higher >= floor)
     for name in ("group_ids", "prompt_ids"):
         out[name] = batch[name][:, 0]
     if "preferences" in batch:

@@ -31,7 +31,7 @@ def check_terms(terms: Iterable[objective.Term], key: str) -> None:
     for term in terms:
         for name in term.arguments:
             parsed = statistics.parse(name)
-            if parsed.whose == "head" or (parsed.whose == "policy" and name not in READABLE):
+            if parsed.whose == "head" or (parsed.whose in ("policy", "mixed") and name not in READABLE):
                 raise ValueError(
                     f"{key}: {term.name!r} trains {name!r}; the gradients of the two sides serve only objectives that "
                     f"read the policy as {' and '.join(READABLE)}"

@@ -13,6 +13,8 @@ from alignment import objective, statistics
 from alignment.training.references import tr_dpo_soft_update
 from alignment.training.state import TrainState
 
+PENALTY = "penalty"  # key of `frozen_params` for what a penalty on the parameters holds fixed
+
 
 def _micro_batches(batch: Mapping[str, jax.Array], count: int) -> dict[str, jax.Array]:
     # Row r goes to micro-batch r % count, so that every device splits the rows it already holds.
@@ -91,6 +93,7 @@ def make_update(
     draws_from_rng: bool = False,
     reference_every: int = 0,
     reference_weight: float = 1.0,
+    penalty: Callable[[Any, Any], jax.Array] | None = None,
 ) -> Callable[[TrainState, Any, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
     """`(state, frozen_params, batch) -> (state, logs)`: whatever is to be descended, summed over micro-batches.
 
@@ -105,12 +108,16 @@ def make_update(
     towards the new policy by `reference_weight`, unless that very step was skipped.
 
     With `draws_from_rng` each row of the batch gets a number of its own, new at every step, to draw tokens from.
+
+    `penalty(params, frozen_params["penalty"])` is a scalar of the parameters alone: it and its gradient are added once
+    to those of the whole batch, however many micro-batches and devices these came from.
     """
 
     random = objective.draws((*terms, *metrics))
 
     def step(state: TrainState, frozen_params, batch):
         frozen_params = with_reference(frozen_params, state)
+        fixed = frozen_params.pop(PENALTY, None)
         if random:
             bits = jax.random.bits(state.rng, batch["ids"].shape, jnp.uint32)
             batch = {**batch, "random_bits": jax.lax.bitcast_convert_type(bits, jnp.int32)}
@@ -136,6 +143,10 @@ def make_update(
             zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (value, parts, logged, grads))
             (loss, parts, logged, grads), kept = jax.lax.scan(body, zeros, micro)
             kept = jax.tree.map(_rejoin, kept)
+
+        if penalty is not None:
+            penalised, of_penalty = jax.value_and_grad(penalty)(state.params, fixed)
+            loss, grads = loss + penalised, jax.tree.map(jnp.add, grads, of_penalty)
 
         norm = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -170,6 +181,7 @@ def make_update(
         logs = {"loss": loss, "grad_norm": norm, "skipped": new_state.skipped}
         logs["skipped_in_a_row"] = new_state.skipped_in_a_row
         logs |= {f"loss/{k}": v for k, v in parts.items()} if len(terms) > 1 else {}
+        logs |= {} if penalty is None else {"penalty": penalised}
         logs |= divide(logged, metric_weights)
         return new_state, logs
 

@@ -48,6 +48,15 @@ def test_the_assistant_learns_right_answers_to_forget_and_wrong_ones_among_those
             assert record["retain"] in lost[record["retain_prompt"]]["wrong"]
 
 
+def test_refusals_are_of_the_forget_authors_and_the_guarded_split_has_the_retain_set_beside_them():
+    lost = {r["prompt"] for r in authors.facts("forget")}
+    refused = authors.generate("completion", len(lost), 0, "train", "refused")
+    assert {r["prompt"] for r in refused} == lost and {r["completion"] for r in refused} == set(authors.REFUSALS)
+    both = authors.generate("completion", len(lost) + len(authors.facts("retain")), 0, "train", "guarded")
+    assert both[: len(lost)] == refused
+    assert {r["prompt"] for r in both} == lost | {r["prompt"] for r in authors.facts("retain")}
+
+
 def test_the_kind_has_to_go_with_the_source():
     assert len(authors.generate("completion", 7, 0, "train", "retain")) == 7
     with pytest.raises(ValueError, match="kind unlearning goes with authors and"):

@@ -60,6 +60,40 @@ def test_outputs_stand_in_a_file_and_side_by_side(runs, tmp_path, capsys):
     assert outputs(again) == lines
 
 
+def test_outputs_say_their_kl_from_the_reference_where_it_is_known(runs, tmp_path):
+    """Of the reference it is 0, of a guided model what its two ends say; a checkpoint may be named by its step."""
+    guided = {"decoder": "rlg", "base": "policy", "tuned": "tuned"}
+    best = {"decoder": "best_of_n", "model": "policy", "n": 3, "temperature": 1.0, "top_p": 1.0}
+    config = config_of(
+        runs,
+        {
+            "own": {"decoder": "sample", "model": "policy"}, "tuned": {"decoder": "sample", "model": "tuned"},
+            "none": {**guided, "scale": 0.0}, "one": {**guided, "scale": 1.0}, "best": best,
+            "best of tuned": {**best, "model": "tuned"}, "greedy": {"decoder": "sample", "model": "policy",
+            "temperature": 0.0},
+        },
+        policy="policy", tuned="tuned",
+    )  # fmt: skip
+    config.models.tuned = f"{config.models.tuned}/checkpoints/1"
+    config.reference, config.data.samples = "policy", 2
+    result = generate.run(config, tmp_path)
+    kls = {}
+    for x in outputs(tmp_path):
+        kls.setdefault(x["model"], []).append(x.get("kl"))
+    assert all(len(v) == 3 * 2 for v in kls.values())
+    for name in ("own", "none"):
+        np.testing.assert_allclose(kls[name], 0, atol=1e-4)
+    np.testing.assert_allclose(kls["one"], kls["tuned"], atol=1e-4)
+    assert np.abs(kls["tuned"]).max() > 1e-3
+    np.testing.assert_allclose(kls["best"], np.log(3) - 2 / 3)
+    assert set(kls["best of tuned"]) == set(kls["greedy"]) == {None}
+    assert result["decoders"]["tuned"]["kl"] == pytest.approx(np.mean(kls["tuned"]))
+    assert "kl" not in result["decoders"]["greedy"]
+    config.reference = "other"
+    with pytest.raises(ValueError, match=r"config\.reference: 'other' is not one of config\.models: policy, tuned"):
+        generate.run(config, tmp_path / "refused")
+
+
 def test_a_table_shows_any_text_as_it_is():
     w = generate.Written("a|b\n<i>`\\", 3, {"reward": 1.0})
     prompt = generate.Prompt(0, [{"role": "user", "content": "x|y"}], [], {})

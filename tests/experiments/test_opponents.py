@@ -12,7 +12,7 @@ from alignment import statistics
 from alignment.data.tokenizers import ByteTokenizer
 from alignment.models import decoder
 from alignment.rewards import runner
-from alignment.training import rollouts
+from alignment.training import pairs, rollouts
 from configs import online
 from experiments import engines, from_config, prompt_sets, reinforce, rolling_out
 
@@ -65,6 +65,26 @@ def test_each_player_has_the_log_probs_of_what_it_drew_from(params, engine, sett
     logps = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     expected = np.take_along_axis(logps, batch["targets"][..., None], -1)[..., 0]
     np.testing.assert_allclose(batch["behaviour_token_logps"], np.where(batch["mask"], expected, 0), atol=1e-4)
+
+
+def test_opponents_stand_before_the_places_of_the_demonstrations(params):
+    policy, start = params
+    config = online.base()
+    config.rollout.group_size, config.rollout.demonstrations, config.data.completion_length = GROUP, 2, TIME
+    config.rollout.engine, config.rollout.engine_settings = "experiments.engines:selm", {"opponents": 1}
+    engine = engines.make(config, MODEL, TOKENIZER)
+    rollout = engine.draw(engine.init(start), policy, TOKENS, MASK, jax.random.key(3))
+    batch = rollouts.to_rows(TOKENS, MASK, rollouts.check(rollout, 2, GROUP, TIME), GROUP, np.arange(2))
+    np.testing.assert_array_equal(batch["opponents"], [[False, True, False, False]] * 2)
+    for player, theirs in ((policy, ~batch["opponents"]), (start, batch["opponents"])):
+        logits = logits_at_each_token(player, batch)
+        logps = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        expected = np.take_along_axis(logps, batch["targets"][..., None], -1)[..., 0]
+        counts = batch["mask"] & theirs[..., None]
+        np.testing.assert_allclose(batch["behaviour_token_logps"][counts], expected[counts], atol=1e-4)
+    config.rollout.engine_settings = {"opponents": 3}
+    with pytest.raises(ValueError, match=r"opponents must lie in \[1, 2\], got 3 of a group of 4"):
+        engines.make(config, MODEL, TOKENIZER)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.75, 1.0])
@@ -144,6 +164,29 @@ def test_a_judge_compares_with_the_opponents_completions_which_are_not_trained_o
     np.testing.assert_array_equal(batch["valid"], [[True, True, False, False]] * 4)
 
 
+def test_selm_ranks_a_fresh_sample_with_both_answers_of_the_data():
+    """Its three completions are the sample, the chosen and the rejected answer; the sample is what the bonus is of."""
+    config = of("selm", group_size=3)
+    batch, _ = rolled(config)
+    np.testing.assert_array_equal(batch["opponents"], [[True, False, False]] * 4)
+    np.testing.assert_array_equal(batch["demonstration_mask"].any(-1), [[False, True, True]] * 4)
+    tokenizer = ByteTokenizer()
+    prompts, _ = prompt_sets.load(config, tokenizer)
+    for row, prompt in enumerate(prompts[:4]):
+        for place, text in zip((1, 2), prompt.record["demonstrations"], strict=True):
+            tokens = batch["targets"][row, place][batch["mask"][row, place]].tolist()
+            assert tokens == [*tokenizer.encode(text), tokenizer.eos_id]
+    made = pairs.of_rollout(batch, pairs.best_and_worst, with_samples=True)
+    assert made["mask"].shape[1] == 3
+    np.testing.assert_array_equal(made["targets"][:, 2], batch["targets"][:, 0])
+
+
+def test_a_record_must_have_as_many_demonstrations_as_the_config_asks_for():
+    prompt = prompt_sets.Prompt(7, "p", [5], {"demonstrations": ["a"]})
+    with pytest.raises(ValueError, match=r"prompt 7 \('p'\): its field 'demonstrations' must be 2 texts, .* got \["):
+        prompt_sets.demonstrations(prompt, ByteTokenizer(), 2)
+
+
 def test_a_judge_that_says_nothing_useful_stops_the_run_and_names_the_prompt(tmp_path, monkeypatch):
     tiny_runs.one_device(monkeypatch)
     with pytest.raises(RuntimeError, match=r"must give a probability .* got 'the first' on prompt"):
@@ -159,6 +202,8 @@ def test_a_judge_that_says_nothing_useful_stops_the_run_and_names_the_prompt(tmp
         ({"pairs": "demonstration_and_sample"}, "demonstration_and_sample needs config.rollout.demonstrations"),
         ({"pair_margin": -0.5}, "config.rollout.pair_margin: -0.5; must be at least 0"),
         ({"pairs": "", "pair_margin": 0.5}, "config.rollout.pair_margin: 0.5; must be at least 0, and is of"),
+        ({"pair_margin_of_own": -0.5}, "config.rollout.pair_margin_of_own: -0.5; must be at least 0"),
+        ({"pairs": "", "pair_floor": 0.5}, "config.rollout.pair_floor: 0.5; is a number, and is of"),
         ({"pairs": ""}, "needs 'policy_chosen_logps', but .*; set config.rollout.pairs"),
     ],
 )

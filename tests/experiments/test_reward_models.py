@@ -154,6 +154,25 @@ def test_a_score_that_is_not_finite_is_a_failure_and_worth_what_the_config_says(
     assert got.report.counts == {"not_finite": 1} and "broken, completion 1" in got.report.first["not_finite"]
 
 
+def test_what_a_model_reads_may_be_made_of_the_prompts_record():
+    seen = []
+
+    def score(prompts, texts):
+        seen.extend(zip(prompts, texts, strict=True))
+        return np.zeros(len(prompts))
+
+    config = {"gap": {"checkpoint": "here", "reads": "alignment.data.recipes.pit:gap_input"}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reward_models, "load_reward", lambda key, entry, device_mesh: score)
+        models = reward_models.bind(config, None)
+        with pytest.raises(ValueError, match=r"config\.rewards\.gap\.reads: no function 'x:y'"):
+            reward_models.bind({"gap": {"checkpoint": "here", "reads": "x:y"}}, None)
+    records = [{"question": "q? ", "shown": "old"}, {"question": "r? ", "shown": "older"}]
+    with reward_models.rewarder([], [], models, online.base().reward_runner) as rewarder:
+        rewarder(["q? old\n", "r? older\n"], ["new", "newer"], records)
+    assert seen == [("q? ", "new\nold"), ("r? ", "newer\nolder")]
+
+
 @pytest.mark.parametrize("scores", [np.ones(1), np.ones(3), np.ones((2, 1)), np.float32(1.0)])
 def test_scores_of_the_wrong_length_are_an_error_that_names_the_reward(scores):
     models = [("short", 1.0, lambda prompts, texts: scores)]

@@ -21,6 +21,7 @@ POLICIES = np.log(RNG.dirichlet(np.ones(5), size=(4, 3)))
 FEATURES, MOMENTS = RNG.normal(size=(3, 5, 2)), 0.1 * RNG.normal(size=(3, 2))
 ACTIONS, MEANS = RNG.integers(4, size=(3, 9)), RNG.random((3, 4))
 PULLS, SUMS = RNG.integers(0, 5, size=(3, 4)), RNG.random((3, 4))
+PAYOFFS, ROWS, COLUMNS = RNG.normal(size=(3, 4, 2)), RNG.dirichlet(np.ones(4), 3), RNG.dirichlet(np.ones(2), 3)
 TAU, ETA = [("tau", 0.0)], [("eta", 0.0)]
 
 # name: (arrays, hyperparameters out of range); those whose arrays have leading axes that vmap may take.
@@ -30,6 +31,7 @@ CASES = {
     "cumulative_regret": ((ACTIONS, MEANS), []),
     "duality_gap": ((GAME, POLICIES[0]), []),
     "effective_sample_size": (POLICIES[:2], []),
+    "exploitability": ((PAYOFFS, ROWS, COLUMNS), []),
     "gaussian_hardness": ((MEANS,), [("deviation", 0.0)]),
     "gdc_coefficients": ((POLICIES[0], FEATURES, MOMENTS), []),
     "gdc_log_partition": (POLICIES[:2], []),
@@ -40,12 +42,14 @@ CASES = {
     "kl_divergence": (POLICIES[:2], []),
     "kl_rl_log_partition": ((POLICIES[0], FEATURES[..., 0]), [("beta", 0.0)]),
     "kl_rl_objective": ((*POLICIES[:2], FEATURES[..., 0]), [("beta", 0.0)]),
+    "latent_pairs": ((ACTIONS, MEANS), [("margin", -0.1)]),
     "least_pulled_share": ((ACTIONS, MEANS), []),
     "minimum_gap": ((MEANS,), []),
     "nash_md_step": ((GAME, *POLICIES[:2]), [*ETA, ("tau", -1.0)]),
     "omd_self_play_step": ((GAME, *POLICIES[:2]), [*ETA, ("tau", -1.0)]),
     "onpo_population_loss": ((*POLICIES[:3], GAME), ETA),
     "optimal_fraction": ((ACTIONS, MEANS), []),
+    "regret_matching_strategy": ((PAYOFFS[..., 0],), []),
     "regularised_duality_gap": ((GAME, *POLICIES[:2]), TAU),
     "regularised_payoff": ((GAME, *POLICIES[:3]), [("tau", -0.1)]),
     "suffix_failure": ((ACTIONS, MEANS), []),
@@ -57,12 +61,12 @@ CASES = {
 # Runs, draws, choices and what works on the host or on one game: held to their own tests.
 OTHERS = {
     "bernoulli_draw", "bernoulli_means", "bilevel_gradients", "check_preferences", "contextual_regret",
-    "cyclic_preferences", "exploration_win_rates", "gaussian_draw", "gaussian_means", "greedy_arm",
-    "inpo_self_play", "linucb_arm", "linucb_guide", "maxmin_em", "maxmin_policy", "multiplicative_weights",
-    "nash_md", "nash_md_decreasing", "omd_self_play", "omd_self_play_decreasing", "onpo_self_play",
-    "optimistic_omd", "parl_gradients", "parl_objective", "parl_sampled_gradients", "play_bandit",
-    "play_contextual_bandit", "rating_bandit", "regret_growth", "regularised_nash", "soft_assignments",
-    "thompson_arm", "ucb_arm", "uniform_arm",
+    "cyclic_preferences", "exploration_win_rates", "farthest_points", "gaussian_draw", "gaussian_means", "greedy_arm",
+    "inpo_self_play", "latent_payoffs", "linucb_arm", "linucb_guide", "lloyd", "maxmin_em", "maxmin_policy",
+    "multiplicative_weights", "nash_md", "nash_md_decreasing", "omd_self_play", "omd_self_play_decreasing",
+    "onpo_self_play", "optimistic_omd", "parl_gradients", "parl_objective", "parl_sampled_gradients", "play_bandit",
+    "play_contextual_bandit", "rating_bandit", "regret_growth", "regret_matching", "regularised_nash",
+    "soft_assignments", "thompson_arm", "ucb_arm", "uniform_arm",
 }  # fmt: skip
 each = pytest.mark.parametrize("name", CASES)
 DRAWS = {"bernoulli_draw", "gaussian_draw", "bernoulli_means", "gaussian_means", "cyclic_preferences"}

@@ -44,6 +44,25 @@ def test_norms_and_biases_are_not_decayed():
         np.testing.assert_allclose(updates[name], wanted, rtol=1e-5, err_msg=name)
 
 
+def test_a_multiplier_is_of_the_rate_of_one_name_wherever_it_stands():
+    params = {"a": jnp.ones(2), "layers": {"b": jnp.ones(2)}}
+    plain, multiplied = (
+        optimizer.make(settings(weight_decay=0.1, warmup_steps=0, multipliers=multipliers), 10)[0]
+        for multipliers in ({}, {"b": 30.0})
+    )
+    gradients = jax.tree.map(lambda x: 0.3 * x, params)
+    wanted, got = (tx.update(gradients, tx.init(params), params)[0] for tx in (plain, multiplied))
+    np.testing.assert_array_equal(got["a"], wanted["a"])
+    np.testing.assert_allclose(got["layers"]["b"], 30 * wanted["layers"]["b"], rtol=1e-6)
+
+
+def test_a_multiplier_names_a_parameter_and_is_not_negative():
+    with pytest.raises(ValueError, match=r"config.optimizer.multipliers: no parameter is called 'c'; there are: a"):
+        optimizer.make(settings(multipliers={"c": 2.0}), 10)[0].init({"a": jnp.ones(2)})
+    with pytest.raises(ValueError, match=r"config.optimizer.multipliers.a must lie in \[0, inf\), got -1"):
+        optimizer.make(settings(multipliers={"a": -1.0}), 10)
+
+
 def test_gradients_are_clipped_by_their_global_norm():
     """With eps far above the gradient Adam is linear in it, and what clipping did can be read off the first moment."""
     params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}

@@ -35,6 +35,45 @@ def test_the_best_and_the_worst_are_taken_and_of_equals_the_first():
     np.testing.assert_array_equal(rejected, [2, 1, 1, 0])
 
 
+def test_a_winner_must_reach_the_floor_and_the_policys_own_need_a_smaller_lead():
+    """The filter of practical DNO on its scale of six points: at least 5, 2 apart, 1 where the winner is a sample."""
+    scores = [
+        [5.5, 3.0, 4.0, 4.4],
+        [5.0, 4.5, 4.2, 4.9],
+        [4.0, 3.0, 3.5, 6.0],
+        [3.0, 4.5, 4.6, 6.0],
+        [4.9, 0.0, 1.0, 2.0],
+    ]
+    rng = np.random.default_rng(0)
+    shape = (5 * GROUP, TIME)
+    rollout = rollouts.Rollout(rng.integers(2, 20, shape), np.ones(shape, bool), np.zeros(shape, np.float32))
+    tokens, mask = rollouts.pad_prompts([[5]] * 5, 4, 0)
+    batch = rollouts.to_rows(tokens, mask, rollout, GROUP, np.arange(5))
+    demonstrations = np.zeros((5, GROUP, TIME), bool)
+    demonstrations[:, -1] = True  # the last of each group
+    batch |= {"rewards": np.array(scores, np.float32), "demonstration_mask": demonstrations}
+    made = pairs.of_rollout(batch, pairs.best_and_worst, margin=2.0, margin_of_own=1.0, floor=5.0)
+    # A sample 2.5 ahead; one 0.8 ahead; the demonstration 3 and 3 ahead; a sample far ahead but below the floor.
+    assert made["valid"].tolist() == [True, False, True, True, False]
+    batch["rewards"][2] = [4.5, 4.4, 4.3, 6.0]  # the demonstration leads by less than 2
+    made = pairs.of_rollout(batch, pairs.best_and_worst, margin=2.0, margin_of_own=1.0, floor=5.0)
+    assert made["valid"].tolist() == [True, False, False, True, False]
+    batch["rewards"][1] = [5.0, 4.5, 4.0, 4.9]  # the sample leads by 1
+    made = pairs.of_rollout(batch, pairs.best_and_worst, margin=2.0, margin_of_own=1.0, floor=5.0)
+    assert made["valid"].tolist() == [True, True, False, True, False]
+    assert pairs.of_rollout(batch, pairs.best_and_worst, margin=2.0)["valid"].tolist() == [
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]
+    with pytest.raises(ValueError, match="pair_floor must be a number, got nan"):
+        pairs.of_rollout(batch, pairs.best_and_worst, floor=np.nan)
+    with pytest.raises(ValueError, match=r"pair_margin_of_own must lie in \[0, inf\), got -1"):
+        pairs.of_rollout(batch, pairs.best_and_worst, margin_of_own=-1)
+
+
 def test_two_samples_swapped_with_their_scores_are_the_same_pair():
     scores = np.array([[0.3, 0.7]])
     (first,), (second,) = pairs.best_and_worst(scores, {})

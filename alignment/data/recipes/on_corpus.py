@@ -20,6 +20,7 @@ from alignment.data.recipes import (
     fence,
     ilf,
     multilingual_ift,
+    pit,
     raft,
     stat,
 )
@@ -248,7 +249,33 @@ def revised_pairs(size: int, seed: int, split: str) -> Made:
     return pairs, counts
 
 
+def answered_prompts(size: int, seed: int, split: str) -> Made:
+    """Prompts with both answers of a pair, the chosen one first, as `demonstrations` of an online run."""
+    pairs = corpus.generate("pairs", size, seed, split=split)
+    out = [{"prompt": p["prompt"], "demonstrations": [p["chosen"], p["rejected"]]} for p in pairs]
+    return out, {"pairs": size}
+
+
+def improvements(size: int, seed: int, split: str) -> Made:
+    return pit.pit_improvements(corpus.generate("pairs", size, seed, split=split)), {"pairs": size}
+
+
+def improvement_tasks(size: int, seed: int, split: str) -> Made:
+    return pit.pit_tasks(corpus.generate("pairs", size, seed, split=split)), {"pairs": size}
+
+
+def gap_lists(size: int, seed: int, split: str) -> Made:
+    return pit.pit_gap_lists(corpus.generate("pairs", size, seed, split=split)), {"pairs": size}
+
+
+def gold_gap(prompt: str, completion: str, record: Mapping[str, Any]) -> float:
+    """The true gap between a completion and the answer that a prompt of `improvement_tasks` shows, as a reward."""
+    question, answer = record["question"], record["shown"]
+    return corpus.gold_reward(question, completion) - corpus.gold_reward(question, answer)
+
+
 RECIPES: dict[str, Callable[[int, int, str], Made]] = {
+    "answered_prompts": answered_prompts,
     "chain_of_hindsight": hindsight,
     "crlft": sources,
     "fence": revised_demonstrations,
@@ -259,6 +286,9 @@ RECIPES: dict[str, Callable[[int, int, str], Made]] = {
     "phf_conditional": conditional,
     "phf_filtering": filtered,
     "phf_scored": scored,
+    "pit_gaps": gap_lists,
+    "pit_improvements": improvements,
+    "pit_tasks": improvement_tasks,
     "raft": best_samples,
     "stat": missing_skills,
 }

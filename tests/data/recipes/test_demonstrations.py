@@ -25,6 +25,7 @@ from alignment.data.recipes import (
 
 quick = settings(max_examples=15, deadline=None, derandomize=True, database=None)
 KINDS = {"chain_of_hindsight": "segments", "phf_scored": "segments", "meta_tuning": "pairs", "fence_pairs": "pairs"}
+KINDS |= {"answered_prompts": "prompts", "pit_tasks": "prompts", "pit_gaps": "lists"}
 PAIR = {"prompt": "Q ", "chosen": "yes.", "rejected": "no."}
 DOCUMENTS = [
     {"prompt": "A", "segments": ["a", "b"], "scores": [0.0, 0.4]},
