@@ -1,6 +1,6 @@
 """A small benchmark of prompt injection: plain text, delimiters and instruction segment embeddings (ISE) compared.
 
-    python -m experiments.injection --workdir=runs/injection [--injection_seeds=3] [--defences=text,ise] [--trained_on=planted,clean]
+    python -m experiments.injection --workdir=runs/injection [--defences=text,ise] [--trained_on=planted,clean]
 
 The task is that of `alignment.data.injections`: the user's command is to be obeyed, one planted in the data is not.
 Every method is `configs/ise.py` with or without levels and with or without delimiters; it trains on data of which every
@@ -42,7 +42,7 @@ PROMPTS = 512  # of each attack, and without one
 
 LIST = flags.DEFINE_list("defences", list(METHODS), "Methods, with commas between.")
 TRAINED = flags.DEFINE_list("trained_on", list(TRAINING), "What they are trained on, with commas between.")
-SEEDS = flags.DEFINE_integer("injection_seeds", 3, "Runs of each, with seeds from 0; data and parameters follow from the seed.")
+SEEDS = flags.DEFINE_integer("injection_seeds", 3, "Runs of each: seeds 0, 1, ... of data and parameters.")
 
 
 def config_of(method: str, training: str, seed: int) -> ConfigDict:
