@@ -74,10 +74,10 @@ def base() -> ConfigDict:
     config.model.tie_word_embeddings = True
     config.model.reward_heads = 0
     config.model.output_heads = 0  # > 0: so many heads over the vocabulary, one per objective; 0: the usual one
-    config.model.num_instruction_levels = 0  # 4: embeddings of who said a token (system, user, data, assistant), added
-    # to those of the tokens (ISE), for data of kinds hierarchy; 0: none
     config.model.control_tokens = 0  # > 0: prompts begin with so many learned embeddings, each side of the data having
     # a set of its own; what is sampled begins with the first side's. config.data.prompt_length leaves room for them
+    config.model.num_instruction_levels = 0  # 4: embeddings of who said a token (system, user, data, assistant), added
+    # to those of the tokens (ISE), for data of kinds hierarchy; 0: none
     config.model.dtype = "float32"  # of the computation; parameters and optimizer stay float32
     config.model.remat = "none"  # none | dots | full
 
@@ -443,16 +443,16 @@ def check_numbers(config: ConfigDict) -> None:
             f"gradients of their own; set it to 1 with config.training.gradient={config.training.gradient!r}"
         )
     check_gradient(config, GRADIENTS)
+    if config.model.control_tokens < 0 or (config.before_controls and not config.model.control_tokens):
+        raise ValueError(
+            f"config.model.control_tokens: must be at least {int(config.before_controls)}, got "
+            f"{config.model.control_tokens}" + (" (config.before_controls is set)" if config.before_controls else "")
+        )
     exported = config.checkpoints.export_hugging_face and not config.model.reward_heads
     if config.model.num_instruction_levels and exported:
         raise ValueError(
             "config.checkpoints.export_hugging_face: no layout of transformers has a place for embeddings of "
             "instruction levels; set it to False (WORKDIR/checkpoints has them)"
-        )
-    if config.model.control_tokens < 0 or (config.before_controls and not config.model.control_tokens):
-        raise ValueError(
-            f"config.model.control_tokens: must be at least {int(config.before_controls)}, got "
-            f"{config.model.control_tokens}" + (" (config.before_controls is set)" if config.before_controls else "")
         )
     if not config.training.embedding_noise >= 0:
         raise ValueError(f"config.training.embedding_noise: must be at least 0, got {config.training.embedding_noise}")

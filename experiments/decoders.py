@@ -20,6 +20,7 @@ import numpy as np
 from alignment import statistics
 from alignment.decoding import combinations, guided, sampler, search, selection, speculative
 from alignment.models.decoder import Model
+from alignment.rewards.overoptimization import best_of_n_kl
 from alignment.segments import BRANCHES
 from alignment.training import rollouts
 from experiments import prompt_sets, sampling
@@ -299,7 +300,7 @@ def best_of_n(setting: Setting, prompts: Sequence[Prompt], *, model: str, n: int
     scores = _group_scores(setting, prompts, groups)
     best = np.asarray(selection.best_of_n(jnp.asarray(scores)))
     known = model == setting.reference and temperature == 1 and top_p == 1
-    more = {"kl": float(np.log(n) - (n - 1) / n)} if known else {}
+    more = {"kl": float(best_of_n_kl(jnp.float32(n)))} if known else {}
     return [
         group[i]._replace(details={**group[i].details, "scores": row.tolist(), "drawn": n, **more})
         for group, i, row in zip(groups, best, scores, strict=True)

@@ -73,6 +73,11 @@ def load_data(config: ConfigDict) -> Data:
     tokenizer = load_tokenizer(config)
     if data.kind not in formats.KINDS:
         raise ValueError(f"config.data.kind: {data.kind!r} is not one of {', '.join(formats.KINDS)}")
+    if config.model.get("control_tokens") and data.kind not in CONTROLLED:
+        raise ValueError(
+            f"config.model.control_tokens: data of kind {data.kind!r} have no set of them for each side; the kinds "
+            f"that do are {', '.join(CONTROLLED)}"
+        )
     for key, asked in (
         ("model.num_instruction_levels", config.model.get("num_instruction_levels")),
         ("data.delimiters", any(data.delimiters.values())),
@@ -82,11 +87,6 @@ def load_data(config: ConfigDict) -> Data:
                 f"config.{key}: goes with data that say who speaks, of kinds {' and '.join(hierarchy.KINDS)}, not with "
                 f"kind {data.kind!r}"
             )
-    if config.model.get("control_tokens") and data.kind not in CONTROLLED:
-        raise ValueError(
-            f"config.model.control_tokens: data of kind {data.kind!r} have no set of them for each side; the kinds "
-            f"that do are {', '.join(CONTROLLED)}"
-        )
 
     def read(source: str, split: str, corpus_split: str, size: int, noise: float) -> list:
         if source.startswith("task:"):  # demonstrations of a verifiable task; the noise is theirs

@@ -1,6 +1,6 @@
 """A small benchmark of prompt injection: plain text, delimiters and instruction segment embeddings (ISE) compared.
 
-    python -m experiments.injection --workdir=runs/injection [--defences=text,ise] [--trained_on=planted,clean]
+    python -m experiments.injection --workdir=runs/injection [--seeds=3] [--models=text,ise] [--training=planted,clean]
 
 The task is that of `alignment.data.injections`: the user's command is to be obeyed, one planted in the data is not.
 Every method is `configs/ise.py` with or without levels and with or without delimiters; it trains on data of which every
@@ -40,9 +40,9 @@ METHODS = {
 TRAINING = {"planted": "injections", "clean": "injections:clean"}
 PROMPTS = 512  # of each attack, and without one
 
-LIST = flags.DEFINE_list("defences", list(METHODS), "Methods, with commas between.")
-TRAINED = flags.DEFINE_list("trained_on", list(TRAINING), "What they are trained on, with commas between.")
-SEEDS = flags.DEFINE_integer("injection_seeds", 3, "Runs of each: seeds 0, 1, ... of data and parameters.")
+LIST = flags.DEFINE_list("models", list(METHODS), "Methods, with commas between.")
+TRAINED = flags.DEFINE_list("training", list(TRAINING), "What they are trained on, with commas between.")
+SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each, with seeds from 0; data and parameters follow from the seed.")
 
 
 def config_of(method: str, training: str, seed: int) -> ConfigDict:
@@ -132,7 +132,7 @@ def run(
     count: int = PROMPTS,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Trains and measures what is missing; `prepare` changes every config before it runs."""
-    for flag, names, allowed in (("defences", methods, METHODS), ("trained_on", trainings, TRAINING)):
+    for flag, names, allowed in (("models", methods, METHODS), ("training", trainings, TRAINING)):
         if not names or set(names) - set(allowed):
             raise ValueError(f"--{flag}: must name some of {', '.join(allowed)}, got {', '.join(names) or 'nothing'}")
     if seeds < 1:

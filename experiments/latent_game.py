@@ -1,6 +1,6 @@
 """LSPO on a small word game: a language model learns to mix strategies that it can only say in words.
 
-    python -m experiments.latent_game --workdir=runs/latent_game [--seeds=3] [--iterations=50]
+    python -m experiments.latent_game --workdir=runs/latent_game [--repetitions=3] [--iterations=50]
 
 Two prompts, each of a matrix game with three strategies; every strategy is said in four ways. The model is first taught
 to say them with a bias (70 % of what it says is one strategy). Then, over and over (Xu et al., 2025, arXiv 2502.04686):
@@ -17,6 +17,13 @@ circles. When the model says what the solution says, no pair has a margin and no
 
 WORKDIR receives metrics.jsonl (a line for each seed, iteration and game), table.md and figure.png. Exploitability is of
 the model: the probability of a strategy is the sum over its four phrases, exact, and normalised.
+
+Measured on 2026-11-22, jax 0.10.2, three seeds, 88 CPU-seconds in all, exploitability as mean ± deviation: at the gate
+0.562 ± 0.099 at the start, 0.061 ± 0.023 over the last ten iterations, where the solution of the latents has 0.014; at
+the ford 1.868 ± 0.214, 0.068 ± 0.026 and 0.017. The strategies end at (0.25, 0.48, 0.26) and (0.19, 0.23, 0.57), off
+by less than the margin allows. Of what the model says 86 % are moves, at the start 93 %; the curves are
+docs/latent_game.png. Tried on seed 0 with DPO alone: nothing was a move any more after 15 to 30 iterations (learning
+rates 1e-4 and 3e-5).
 """
 
 from __future__ import annotations
@@ -41,7 +48,7 @@ from alignment.training import state, step
 from experiments import finetune, sampling
 from experiments.from_config import say
 
-SEEDS = flags.DEFINE_integer("seeds", 3, "Runs, each with first parameters and samples of its own.")
+SEEDS = flags.DEFINE_integer("repetitions", 3, "Runs, each with first parameters and samples of its own.")
 ITERATIONS = flags.DEFINE_integer("iterations", 50, "Of LSPO, after the supervised start.")
 
 # By prompt what the row's strategy earns against the column's. Solutions: (1, 2, 1) / 4 and (1, 1, 3) / 5.
@@ -200,7 +207,7 @@ def taught(player: Player, key: jax.Array, rng: np.random.Generator, steps: int)
 
 def run(workdir: Path, seeds: int = 3, iterations: int = 50, teaching: int = 300) -> list[dict[str, Any]]:
     """All seeds; returns what stands in metrics.jsonl."""
-    for name, value in (("seeds", seeds), ("iterations", iterations)):
+    for name, value in (("repetitions", seeds), ("iterations", iterations)):
         if value < 1:
             raise ValueError(f"--{name}: must be at least 1, got {value}")
     finetune.check_writable(workdir)

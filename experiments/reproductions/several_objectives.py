@@ -10,7 +10,7 @@ from alignment import multi_objective as mo
 from alignment import policy_gradients as pg
 from experiments.reproductions import style
 
-SMALL = None
+SMALL = {"seeds": 2, "steps": 50}
 
 
 # ------------------------------------------------------------------------------------------------------- concave front

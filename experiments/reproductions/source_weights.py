@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from alignment import solvers
 from experiments.reproductions import style
 
-SMALL = None
+SMALL = {"seeds": 2, "steps": 20, "alphas": (10.0,)}
 SOURCES = ("clean", "shuffled labels", "opposite labels")
 _TEST = 1000
 

@@ -44,9 +44,9 @@ def test_the_methods_differ_in_levels_and_delimiters_alone():
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ((("magic",), ("clean",), 1), "--defences"),
-        ((METHODS, (), 1), "--trained_on"),
-        ((METHODS, ("clean",), 0), "--injection_seeds"),
+        ((("magic",), ("clean",), 1), "--models"),
+        ((METHODS, (), 1), "--training"),
+        ((METHODS, ("clean",), 0), "--seeds"),
     ],
 )
 def test_what_cannot_be_run_is_refused(tmp_path, arguments, word):

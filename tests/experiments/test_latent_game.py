@@ -59,5 +59,5 @@ def test_a_tiny_run_writes_every_iteration_a_table_and_a_figure(tmp_path, monkey
     assert lines[0]["strategies"] != lines[2]["strategies"]  # it has been trained
     assert len((tmp_path / "table.md").read_text().splitlines()) == 2 + len(latent_game.GAMES)
     assert (tmp_path / "figure.png").stat().st_size > 1000
-    with pytest.raises(ValueError, match="--seeds: must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="--repetitions: must be at least 1, got 0"):
         latent_game.run(tmp_path, seeds=0)
