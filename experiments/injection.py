@@ -136,7 +136,7 @@ def run(
         if not names or set(names) - set(allowed):
             raise ValueError(f"--{flag}: must name some of {', '.join(allowed)}, got {', '.join(names) or 'nothing'}")
     if seeds < 1:
-        raise ValueError(f"--injection_seeds: must be at least 1, got {seeds}")
+        raise ValueError(f"--seeds: must be at least 1, got {seeds}")
     finetune.check_writable(workdir)
     device_mesh = mesh.make_mesh({"data": 1}, devices=jax.devices()[:1])
     tokenizer = tokenizers.ByteTokenizer()
