@@ -311,8 +311,8 @@ def instruction_hierarchy() -> ConfigDict:
     config.data.delimiters.assistant = "="
     config.model.num_instruction_levels = 4
     config.model.hidden_size, config.model.intermediate_size, config.model.num_layers = 64, 176, 2
-    config.training.steps = 1000
-    config.training.eval_every = config.checkpoints.every = 500
+    config.training.steps = 2000
+    config.training.eval_every = config.checkpoints.every = 1000
     return config
 
 
