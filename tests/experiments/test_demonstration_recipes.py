@@ -8,7 +8,9 @@ from alignment.data import formats
 from alignment.data.recipes import on_corpus
 from experiments import demonstration_recipes, make_data
 
-COMMANDS = sorted(set(on_corpus.RECIPES) - {"fence_pairs", "meta_tuning"})
+# Without those that `make_data pit` makes, and those that only a config reads.
+OTHERS = {"fence_pairs", "meta_tuning", "answered_prompts", "pit_gaps", "pit_improvements", "pit_tasks"}
+COMMANDS = sorted(set(on_corpus.RECIPES) - OTHERS)
 
 
 def jsonl(path, *records):

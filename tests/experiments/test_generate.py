@@ -154,6 +154,9 @@ class OtherWords:
     def encode(self, text):
         return [7] * len(text)
 
+    def prefix_ids(self, chat):
+        return []
+
 
 def test_a_guide_of_another_tokenizer_is_refused():
     bytes_ = generate.from_config.load_tokenizer(generate_config_of_bytes())
