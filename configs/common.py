@@ -307,7 +307,7 @@ def instruction_hierarchy() -> ConfigDict:
     config.data.source, config.data.kind = "injections", "hierarchy"
     config.data.prompt_length, config.data.completion_length = 40, 2
     config.data.corpus_size, config.data.corpus_eval_size = 32768, 256
-    config.data.packed_length = 128  # about seven examples
+    config.data.packed_length = 128  # eight or nine examples
     config.data.delimiters.assistant = "="
     config.model.num_instruction_levels = 4
     config.model.hidden_size, config.model.intermediate_size, config.model.num_layers = 64, 176, 2
