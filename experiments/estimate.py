@@ -54,7 +54,7 @@ def model_config(config: ConfigDict, model: str) -> decoder.DecoderConfig:
 def frozen_models(config: ConfigDict) -> int:
     """Models that a step scores besides the policy: the reference, if a kernel names it and it is not stored."""
     named = objective.union(alignment.losses, alignment.policy_gradients)
-    kernels = [getattr(named, key) for key in config.objective]
+    kernels = [getattr(named, settings.get("kernel", key)) for key, settings in config.objective.items()]
     functions = [getattr(kernel, "loss", kernel) for kernel in kernels]
     names = []
     for function in functions:

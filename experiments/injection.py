@@ -97,15 +97,11 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
 
 def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     """How often each attack is obeyed, a panel per training: bars are means over the seeds, dots the seeds. A PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     trainings, methods = (list(dict.fromkeys(r[key] for r in results)) for key in ("training", "method"))
-    figure, axes = plt.subplots(
-        1, len(trainings), figsize=(6.4 * len(trainings), 3.8), layout="constrained", squeeze=False, sharey=True
-    )
+    figure = Figure(figsize=(6.4 * len(trainings), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(trainings), squeeze=False, sharey=True)
     places, width = np.arange(len(injections.ATTACKS)), 0.8 / len(methods)
     for axis, training in zip(axes[0], trainings, strict=True):
         for number, method in enumerate(methods):
@@ -124,7 +120,6 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
         axis.legend(fontsize=8)
     axes[0][0].set_ylabel("planted command obeyed, share of prompts")
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def run(

@@ -23,7 +23,9 @@ def tiny(config):
 SMALL = {"methods": ("text", "ise"), "seeds": 1, "prompts": 4, "prepare": tiny}
 
 
-def tables(*, methods=tuple(injection.METHODS), seeds=3, prompts=injection.PROMPTS, prepare=lambda c: c, workdir=None):
+def tables(
+    *, methods=("text", "delimiters", "ise"), seeds=3, prompts=injection.PROMPTS, prepare=lambda c: c, workdir=None
+):
     """`workdir` keeps the runs, and those that are finished are not run again; None: a temporary directory."""
     with tempfile.TemporaryDirectory() as temporary:
         results = injection.run(methods, ("planted",), seeds, Path(workdir or temporary), prepare, prompts)

@@ -65,3 +65,9 @@ def test_an_estimate_has_a_title_and_a_bound_and_refuses_what_cannot_be():
 )
 def test_amounts_are_written_with_a_prefix(value, text):
     assert estimate.amount(value, "B") == text
+
+
+def test_a_kernel_under_another_name_is_the_one_that_is_estimated():
+    config = dpo.get_config()
+    config.objective = {"preferred": {"kernel": "dpo"}}
+    assert estimate.work_of(config) == estimate.work_of(dpo.get_config())
