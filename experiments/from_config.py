@@ -162,7 +162,11 @@ def load_data(config: ConfigDict) -> Data:
     sizes = {"ratings": one["ratings"].shape[-1]} if "ratings" in one else {}
     if "chosen_margin_rewards" in one:  # of all objectives but the trained one
         sizes["objectives"] = one["chosen_margin_rewards"].shape[1] + 1
-    return Data(tokenizer, train, evaluation, SIDES[data.kind][:completions], columns, collate, mix, sizes)
+    of_pairs = data.kind == "chat" and completions == 2  # conversations that end in two ways
+    if of_pairs and config.model.get("control_tokens"):
+        raise ValueError("config.data.kind: with control tokens, pairs of conversations are of kind pairs, not chat")
+    sides = SIDES["pairs" if of_pairs else data.kind][:completions]
+    return Data(tokenizer, train, evaluation, sides, columns, collate, mix, sizes)
 
 
 def revised_batches(

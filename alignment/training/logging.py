@@ -90,10 +90,9 @@ class Progress:
 
 def draw_curves(rows: Iterable[Mapping], path: Path, title: str) -> None:
     """One panel per metric, train and evaluation over steps, saved as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import (
+        Figure,  # not pyplot, whose backend is the caller's: a notebook that trains has its own
+    )
 
     rows = list(rows)
     hidden = {"step", "split", "skipped", "skipped_in_a_row", "seconds", "tokens_per_second"}
@@ -103,7 +102,8 @@ def draw_curves(rows: Iterable[Mapping], path: Path, title: str) -> None:
         return
     columns = min(3, len(names))
     lines = -(-len(names) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(4 * columns, 2.8 * lines), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(4 * columns, 2.8 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
     for axis in axes.flat[len(names) :]:
         axis.set_visible(False)
     for axis, name in zip(axes.flat, names, strict=False):
@@ -118,4 +118,3 @@ def draw_curves(rows: Iterable[Mapping], path: Path, title: str) -> None:
     axes.flat[0].legend(fontsize=8)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=110)
-    plt.close(figure)

@@ -1,5 +1,7 @@
 """What config.data.corruption and config.data.curriculum may name, and what is said of what they may not."""
 
+import json
+
 import pytest
 import tiny_runs
 from ml_collections import ConfigDict
@@ -62,3 +64,12 @@ def test_packed_rows_have_no_order_of_difficulty():
     config, data = loaded(curriculum={"climb": {}})
     with pytest.raises(ValueError, match="packed rows hold easy and difficult examples alike"):
         training_data.order(config, data, None, None, None, {})
+
+
+def test_conversations_that_end_in_two_ways_are_pairs(tmp_path):
+    user, ends = [{"role": "user", "content": "go?"}], ("yes", "no")
+    sides = {k: [{"role": "assistant", "content": x}] for k, x in zip(("chosen", "rejected"), ends, strict=True)}
+    path = tmp_path / "chat.jsonl"
+    path.write_text(json.dumps({"prompt": user} | sides) + "\n")
+    _, data = loaded(source=str(path), kind="chat", packed=False)
+    assert data.sides == ("chosen", "rejected") and len(data.train[0].completions) == 2
