@@ -306,6 +306,11 @@ def needs_of(names: Iterable[str]) -> Needs:
 # --- from batch to named statistics ----------------------------------------------------------------------------------
 
 
+# Of a batch, what scoring its rows reads; levels where the batch has them.
+ROW_COLUMNS = ("tokens", "positions", "segment_ids", "targets", "predict_from", "mask", "last_index")
+ROW_COLUMNS += ("instruction_levels",)
+
+
 def row_of(model, batch: Mapping[str, Array]) -> dict[str, Array]:
     """What this model's forward pass reads of a batch, by the names of its arguments.
 

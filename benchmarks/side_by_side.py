@@ -64,7 +64,10 @@ def output_of(command: Sequence[str], **environment: str) -> str:
 def run_worker(module: str, side: str, *flags: str, python: str = "") -> dict:
     """`python`: that of another environment, for a peer that wants other versions."""
     printed = output_of([python or sys.executable, "-m", module, f"--side={side}", *flags])
-    return json.loads(next(line for line in printed.splitlines() if line.startswith("RESULT ")).removeprefix("RESULT "))
+    lines = [line for line in printed.splitlines() if line.startswith("RESULT ")]
+    if not lines:
+        raise SystemExit(f"{module} --side={side} reported nothing:\n{printed[-2000:]}")
+    return json.loads(lines[-1].removeprefix("RESULT "))
 
 
 def alternate(module: str, pythons: Mapping[str, str], rounds: int, *flags: str) -> dict[str, list[dict]]:

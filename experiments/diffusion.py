@@ -20,7 +20,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
 from ml_collections import ConfigDict
 
 import alignment.losses
@@ -434,11 +433,5 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     return result
 
 
-def main(_) -> None:
-    with finetune.as_command():
-        run(finetune.CONFIG.value, Path(finetune.WORKDIR.value))
-
-
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    finetune.start(run)

@@ -26,7 +26,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import app, flags
 from ml_collections import ConfigDict
 
 from alignment import evaluation, statistics
@@ -206,11 +205,5 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, list[dict[str, Any]]]:
     return lines
 
 
-def main(_) -> None:
-    with finetune.as_command():
-        run(finetune.CONFIG.value, Path(finetune.WORKDIR.value))
-
-
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    finetune.start(run)

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
 from jax.flatten_util import ravel_pytree
 from ml_collections import ConfigDict
 
@@ -314,11 +313,5 @@ def report(result: dict[str, Any]) -> None:
         say(f"  {key:8} {result[key]}")
 
 
-def main(_) -> None:
-    with finetune.as_command():
-        run(finetune.CONFIG.value, Path(finetune.WORKDIR.value))
-
-
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    finetune.start(run)

@@ -595,6 +595,17 @@ def as_command() -> Iterator[None]:
         sys.exit(f"error: {error}")
 
 
+def start(run_config: Callable[[ConfigDict, Path], Any]) -> None:
+    """The command of a script whose work is `run(config, workdir)`."""
+
+    def main(_) -> None:
+        with as_command():
+            run_config(CONFIG.value, Path(WORKDIR.value))
+
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)
+
+
 def main(_) -> None:
     with as_command():
         if CONFIG.value.get("distributed"):

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags
 from ml_collections import ConfigDict
 
 from alignment.policy_gradients import awm, awm_logps, awm_velocity_penalty, grpo_advantages
@@ -204,11 +203,5 @@ def report(result: dict[str, Any]) -> None:
         say(f"  {key:10} {result[key]}")
 
 
-def main(_) -> None:
-    with finetune.as_command():
-        run(finetune.CONFIG.value, Path(finetune.WORKDIR.value))
-
-
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    finetune.start(run)

@@ -48,6 +48,7 @@ SIDES = {
     "hierarchy": ("",),
     "hierarchy_pairs": ("chosen", "rejected"),
 }
+WORLDS = {"authors": authors.generate, "injections": injections.generate}  # sources, or WORLD:PART of them
 CONTROLLED = ("completion", "chat", "pairs")  # kinds of data whose sides can each have control tokens of their own
 
 
@@ -93,12 +94,9 @@ def load_data(config: ConfigDict) -> Data:
             task = source.removeprefix("task:")
             records = tasks.demonstrations(task, size, config.seed, corpus_split, data.difficulty)
             return formats.from_records(records, data.kind, source)
-        if source.split(":")[0] == "authors":
-            records = authors.generate(data.kind, size, config.seed, corpus_split, source.removeprefix("authors")[1:])
-            return formats.from_records(records, data.kind, f"{source}/{corpus_split}")
-        if source.split(":")[0] == "injections":
-            named = source.removeprefix("injections").removeprefix(":")
-            records = injections.generate(data.kind, size, config.seed, corpus_split, named)
+        world, _, part = source.partition(":")
+        if world in WORLDS:
+            records = WORLDS[world](data.kind, size, config.seed, corpus_split, part)
             return formats.from_records(records, data.kind, f"{source}/{corpus_split}")
         if source.startswith("recipe:"):
             records, counts = on_corpus.records(source.removeprefix("recipe:"), size, config.seed, corpus_split)
@@ -126,8 +124,7 @@ def load_data(config: ConfigDict) -> Data:
         return [controls.with_set_for_each_side(e, tokenizer.vocab_size, length) for e in out] if length else out
 
     train = tokenised(read(data.source, data.split, "train", data.corpus_size, data.label_noise), "training data")
-    generators = ("task:", "recipe:", "trade_offs", "authors", "injections")
-    generated = data.source == "corpus" or data.source.startswith(generators)
+    generated = data.source == "corpus" or data.source.startswith(("task:", "recipe:", "trade_offs", *WORLDS))
     eval_source = data.eval_source or (data.source if generated else "")
     held_out = read(eval_source, data.eval_split, "test", data.corpus_eval_size, 0.0) if eval_source else []
     evaluation = tokenised(held_out, "evaluation data") if held_out else []

@@ -20,7 +20,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
 from ml_collections import ConfigDict
 
 from alignment.training import mesh
@@ -211,11 +210,5 @@ def side_by_side(prompts: Sequence[Prompt], written: Mapping[str, Sequence[Writt
     return "\n".join(lines)
 
 
-def main(_) -> None:
-    with finetune.as_command():
-        run(finetune.CONFIG.value, Path(finetune.WORKDIR.value))
-
-
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    finetune.start(run)

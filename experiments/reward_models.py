@@ -253,12 +253,12 @@ def combination(key: str, name: str) -> Callable | None:
 
 @contextlib.contextmanager
 def rewarder(
-    functions: Sequence, weights: Sequence[float], models: Sequence[tuple], settings: ConfigDict
+    functions: Sequence, weights: Sequence[float], models: Sequence[ModelReward], settings: ConfigDict
 ) -> Iterator[Callable[[Sequence[Any], Sequence[str], Sequence[Mapping[str, Any]]], runner.Rewards]]:
     """What an online run calls for rewards: functions on the host, one by one, and models on the mesh, in batches.
 
-    `models` are `ModelReward`s. The parts of `Rewards` are those of the functions first, then those of the models. A
-    score that is not finite counts as a failure, worth what `settings.on_failure` says.
+    The parts of `Rewards` are those of the functions first, then those of the models. A score that is not finite counts
+    as a failure, worth what `settings.on_failure` says.
     """
     with contextlib.ExitStack() as stack:
         on_host = (
@@ -267,7 +267,7 @@ def rewarder(
 
         def call(prompts, completions, records) -> runner.Rewards:
             parts = [on_host(prompts, completions, records)] if on_host else []
-            for name, weight, score, reads in (ModelReward(*model) for model in models):
+            for name, weight, score, reads in models:
                 scored = prompts, completions
                 if reads:
                     scored = zip(*map(reads, prompts, completions, records), strict=True)

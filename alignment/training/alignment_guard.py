@@ -28,7 +28,6 @@ from alignment.models.quantized import dense
 Array = jax.Array
 
 _NEEDS = statistics.needs_of(["policy_token_logps"])
-_MODEL_KEYS = ("tokens", "positions", "segment_ids", "targets", "predict_from", "mask", "last_index")
 
 
 class Terms(NamedTuple):
@@ -297,7 +296,7 @@ def estimate_fisher(
     An example is a row with one completion; its gradient is that of the sum of its tokens' log-probs. Quantised
     matrices are read back first. Targets are stacked `[layers, d, k]`, and so are the results.
     """
-    examples = {k: jnp.asarray(batch[k]) for k in _MODEL_KEYS}
+    examples = {k: jnp.asarray(batch[k]) for k in statistics.ROW_COLUMNS if k in batch}
     whole = {name: dense(params["layers"][name]).astype(jnp.float32) for name in targets}
 
     def log_likelihood(matrices, row):

@@ -21,8 +21,6 @@ Array = jax.Array
 
 SIDES = ("chosen", "rejected")
 READABLE = tuple(f"policy_{side}_logps" for side in SIDES)
-_MODEL_KEYS = ("tokens", "positions", "segment_ids", "targets", "predict_from", "mask", "last_index")
-_MODEL_KEYS += ("instruction_levels",)  # where the batch has them
 
 
 def check_terms(terms: Iterable[objective.Term], key: str) -> None:
@@ -117,7 +115,7 @@ def make_gradient(
             up, down = analysis.pairwise_normalized_factors(dot(g_w, g_w), dot(g_l, g_l), coefficient)
             return jax.tree.map(lambda t, w, l: t - (up * w - down * l).astype(t.dtype), total, g_w, g_l), None
 
-        pairs = ({k: rows[k] for k in _MODEL_KEYS if k in rows}, (d_w + d_l) / 2)
+        pairs = ({k: rows[k] for k in statistics.ROW_COLUMNS if k in rows}, (d_w + d_l) / 2)
         grads, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), pairs)
         return (loss, (parts, logged, kept)), grads
 
@@ -157,7 +155,7 @@ def make_entanglement(
             g_w, g_l = pair_gradients(params, row)
             return None, (dot(g_w, g_w), dot(g_l, g_l), dot(g_w, g_l))
 
-        _, found = jax.lax.scan(products, None, {k: batch[k] for k in _MODEL_KEYS if k in batch})
+        _, found = jax.lax.scan(products, None, {k: batch[k] for k in statistics.ROW_COLUMNS if k in batch})
         return analysis.entanglement_of_products(*found, *coefficients)
 
     return entanglement

@@ -44,15 +44,11 @@ def best(tables, method: str) -> float:
 
 
 def figure(tables):
-    drawn, axes = style.panels(3)
     columns = {
         "off_threshold": "largest distance from a threshold",
         "utility": "utility",
         "kl_nats": "KL from the start, nats",
     }
-    for axis, (column, label) in zip(axes, columns.items(), strict=True):
-        for method in style.distinct(tables["training"], "method"):
-            style.band(axis, style.select(tables["training"], method=method), "step", column, label=method)
-        axis.set(xlabel="step", ylabel=label)
+    drawn, axes = style.curves(tables["training"], "step", columns)
     axes[0].legend()
     return drawn

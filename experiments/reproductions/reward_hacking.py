@@ -131,14 +131,10 @@ def at_end(tables, method: str) -> dict[str, float]:
 
 
 def figure(tables):
-    drawn, axes = style.panels(3)
     columns = {
         "reward": "mean reward that is optimised", "violations": "share of violations",
         "worth": "mean true reward (0 for violations)",
     }  # fmt: skip
-    for axis, (column, label) in zip(axes, columns.items(), strict=True):
-        for method in style.distinct(tables["training"], "method"):
-            style.band(axis, style.select(tables["training"], method=method), "step", column, label=method)
-        axis.set(xlabel="step", ylabel=label)
+    drawn, axes = style.curves(tables["training"], "step", columns)
     axes[1].legend()
     return drawn

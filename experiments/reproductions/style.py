@@ -55,3 +55,13 @@ def band(axis, rows: Sequence[Mapping], x: str, y: str, **line) -> None:
     grid, values = over_seeds(rows, x, y)
     (drawn,) = axis.plot(grid, values.mean(0), **line)
     axis.fill_between(grid, values.min(0), values.max(0), color=drawn.get_color(), alpha=0.2, linewidth=0)
+
+
+def curves(rows: Sequence[Mapping], x: str, columns: Mapping[str, str]):
+    """A panel for each of these columns {name: what its axis is called}, a band for each method; (figure, axes)."""
+    figure, axes = panels(len(columns))
+    for axis, (column, label) in zip(axes, columns.items(), strict=True):
+        for method in distinct(rows, "method"):
+            band(axis, select(rows, method=method), x, column, label=method)
+        axis.set(xlabel=x, ylabel=label)
+    return figure, axes

@@ -147,7 +147,7 @@ def test_a_run_is_rewarded_by_a_checkpoint_and_a_function_together(runs, tmp_pat
 def test_a_score_that_is_not_finite_is_a_failure_and_worth_what_the_config_says():
     config = online.base()
     config.reward_runner.on_failure = -3.0
-    models = [("broken", 2.0, lambda prompts, texts: np.array([1.0, np.nan]))]
+    models = [reward_models.ModelReward("broken", 2.0, lambda prompts, texts: np.array([1.0, np.nan]))]
     with reward_models.rewarder([], [], models, config.reward_runner) as rewarder:
         got = rewarder(["p", "p"], ["a", "b"], [{}, {}])
     assert got.rewards.tolist() == [2.0, -6.0] and got.failed.tolist() == [False, True]
@@ -175,7 +175,7 @@ def test_what_a_model_reads_may_be_made_of_the_prompts_record():
 
 @pytest.mark.parametrize("scores", [np.ones(1), np.ones(3), np.ones((2, 1)), np.float32(1.0)])
 def test_scores_of_the_wrong_length_are_an_error_that_names_the_reward(scores):
-    models = [("short", 1.0, lambda prompts, texts: scores)]
+    models = [reward_models.ModelReward("short", 1.0, lambda prompts, texts: scores)]
     with (
         reward_models.rewarder([], [], models, online.base().reward_runner) as rewarder,
         pytest.raises(ValueError, match=r"config\.rewards\.short: gave scores of shape \(.*\) for 2 completions"),
