@@ -31,10 +31,7 @@ class Finding(NamedTuple):
 
 def draw(findings: Sequence[Finding], path: Path) -> None:
     """Saves a PNG with the panels of all entries."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     panels = []
     for entry in dict.fromkeys(f.entry for f in findings):
@@ -42,9 +39,8 @@ def draw(findings: Sequence[Finding], path: Path) -> None:
         panels += [(function, of_entry) for function in PANELS.get(type(of_entry[0].result), (bars,))]
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(4.6 * columns, 3.6 * lines), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(4.6 * columns, 3.6 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     for axis, (function, of_entry) in zip(axes.flat, panels, strict=False):
@@ -53,7 +49,6 @@ def draw(findings: Sequence[Finding], path: Path) -> None:
         axis.grid(alpha=0.3)
         function(axis, of_entry)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def points(axis, names: Sequence[str], values, low, high, label: str, reference: float | None = None) -> None:

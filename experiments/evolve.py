@@ -287,12 +287,10 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 def draw(path: Path, curves: dict[str, list[float]], task: str) -> None:
     """Mean expected return of fresh agents over their updates."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
     for name, curve in curves.items():
         axis.plot(np.arange(len(curve)) + 1, curve, label=name, linestyle="--" if "not evolved" in name else "-")
     axis.set_xlabel("update of the agent")
@@ -301,7 +299,6 @@ def draw(path: Path, curves: dict[str, list[float]], task: str) -> None:
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def report(result: dict[str, Any]) -> None:

@@ -174,12 +174,10 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 def draw(path: Path, modes, before: np.ndarray, after: np.ndarray) -> None:
     """Samples of the pre-trained and of the final model beside each other; rewarded modes are crosses in green."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(7, 3.6), sharex=True, sharey=True, layout="constrained")
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
     for axis, points, title in zip(axes, (before, after), ("pre-trained", "after AWM"), strict=True):
         axis.scatter(*points.T, s=3, alpha=0.5)
         axis.scatter(*modes[::2].T, marker="x", color="tab:green", label="rewarded")
@@ -188,7 +186,6 @@ def draw(path: Path, modes, before: np.ndarray, after: np.ndarray) -> None:
         axis.set_aspect("equal")
     axes[0].legend(fontsize=7)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def report(result: dict[str, Any]) -> None:

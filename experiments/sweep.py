@@ -236,19 +236,15 @@ def table(rows: list[dict[str, Any]], parameters: list[str], columns: tuple[str,
 
 def draw(rows: list[dict[str, Any]], figure: Mapping[str, str], goal: str, path: Path) -> None:
     """`goal` over one parameter, a line per value of another and a panel per value of a third; bars: one deviation."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     def values(parameter: str) -> list:
         return list(dict.fromkeys(r[parameter] for r in rows)) if parameter else [None]
 
     x, line, panel = (figure.get(k, "") for k in ("x", "line", "panel"))
     panels = values(panel)
-    drawing, axes = plt.subplots(
-        1, len(panels), figsize=(4.2 * len(panels), 3.4), squeeze=False, sharey=True, layout="constrained"
-    )
+    drawing = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
+    axes = drawing.subplots(1, len(panels), squeeze=False, sharey=True)
     for axis, here in zip(axes.flat, panels, strict=True):
         for name in values(line):
             chosen = [r for r in rows if (not panel or r[panel] == here) and (not line or r[line] == name)]
@@ -265,19 +261,16 @@ def draw(rows: list[dict[str, Any]], figure: Mapping[str, str], goal: str, path:
     if line:
         axes[0, -1].legend(title=line, fontsize="small")
     drawing.savefig(path, dpi=120)
-    plt.close(drawing)
 
 
 def draw_curves(rows: list[dict[str, Any]], sweep: Mapping[str, Any], workdir: Path, path: Path) -> None:
     """A panel per logged metric over the steps: the mean of the trials of each line, between their extremes."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     line = sweep["figure"].get("line", "")
     panels = sweep["curves"]
-    drawing, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 3.6), squeeze=False, layout="constrained")
+    drawing = Figure(figsize=(5.2 * len(panels), 3.6), layout="constrained")
+    axes = drawing.subplots(1, len(panels), squeeze=False)
     for axis, panel in zip(axes.flat, panels, strict=True):
         split, _, metric = panel.partition("/")
         lines: dict[Any, dict[int, list[float]]] = {}
@@ -300,7 +293,6 @@ def draw_curves(rows: list[dict[str, Any]], sweep: Mapping[str, Any], workdir: P
     if line:
         axes[0, -1].legend(title=line, fontsize="small")
     drawing.savefig(path, dpi=120)
-    plt.close(drawing)
 
 
 def report(sweep: Mapping[str, Any], study: optuna.Study, workdir: Path) -> str:

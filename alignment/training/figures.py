@@ -16,15 +16,13 @@ def draw_difficulty(pairs: Sequence[Mapping], path: Path, *, beta: float) -> Non
 
     `pairs` have the keys of a line of difficulty.jsonl. Saved as a PNG.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     c = np.array([p["reference_log_ratio"] for p in pairs])
     loss = np.array([p["loss"] for p in pairs])
     right = np.array([p["ranked_right"] for p in pairs], bool)
-    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
     for chosen, colour, label in ((right, "tab:blue", "ranked right"), (~right, "tab:red", "ranked wrong")):
         axis.scatter(c[chosen], loss[chosen], s=8, color=colour, alpha=0.7, label=f"{label} ({int(chosen.sum())})")
     finite = c[np.isfinite(c)]
@@ -37,7 +35,6 @@ def draw_difficulty(pairs: Sequence[Mapping], path: Path, *, beta: float) -> Non
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def draw_front(
@@ -61,17 +58,13 @@ def draw_front(
       labels: a text for each point; empty: none.
       reference: reference point of the hypervolume.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     better = (points[None] >= points[:, None]).all(-1) & (points[None] > points[:, None]).any(-1)
     best = ~better.any(axis=1)
     pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
-    figure, axes = plt.subplots(
-        1, len(pairs), figsize=(5.2 * len(pairs), 4.2), layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(5.2 * len(pairs), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(pairs), squeeze=False)
     for axis, (i, j) in zip(axes[0], pairs, strict=True):
         drawn = axis.scatter(points[:, i], points[:, j], s=22, **({} if colour is None else {"c": colour}))
         axis.scatter(points[best, i], points[best, j], s=90, facecolors="none", edgecolors="tab:red", label="front")
@@ -89,7 +82,6 @@ def draw_front(
     if colour is not None and len(points):
         figure.colorbar(drawn, ax=axes[0].tolist(), label=colour_label)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def kl_reward_points(path: Path, *, kl: str = "sequence_kl", reward: str = "reward") -> np.ndarray:
@@ -118,12 +110,10 @@ def draw_kl_reward_frontier(
       optimum: (KL, reward) f[m, 2] of `analysis.kl_reward_frontier`, drawn as a line, if it is known.
       kl_label: of the axis.
     """
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6, 4.2), layout="constrained")
+    figure = Figure(figsize=(6, 4.2), layout="constrained")
+    axis = figure.subplots()
     for name, points in runs.items():
         axis.plot(points[:, 0], points[:, 1], "o-", markersize=3, linewidth=0.8, label=name)
     everything = np.concatenate([np.empty((0, 2)), *runs.values()])
@@ -138,4 +128,3 @@ def draw_kl_reward_frontier(
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     figure.savefig(path, dpi=110)
-    plt.close(figure)

@@ -90,9 +90,7 @@ class Progress:
 
 def draw_curves(rows: Iterable[Mapping], path: Path, title: str) -> None:
     """One panel per metric, train and evaluation over steps, saved as a PNG."""
-    from matplotlib.figure import (
-        Figure,  # not pyplot, whose backend is the caller's: a notebook that trains has its own
-    )
+    from matplotlib.figure import Figure
 
     rows = list(rows)
     hidden = {"step", "split", "skipped", "skipped_in_a_row", "seconds", "tokens_per_second"}

@@ -15,14 +15,12 @@ def draw_overoptimization(points: Sequence[Mapping], path: Path) -> None:
     `points` have the keys of a line of curves.jsonl (`experiments.overoptimization`): thick lines are means over the
     seeds at the same n or iteration, thin ones the gold scores of each seed. Saved as a PNG.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     methods = list(dict.fromkeys(p["method"] for p in points))
     rewards = list(dict.fromkeys(p["reward"] for p in points))
-    figure, axes = plt.subplots(1, len(methods), figsize=(5.6 * len(methods), 4.2), layout="constrained", squeeze=False)
+    figure = Figure(figsize=(5.6 * len(methods), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(methods), squeeze=False)
     for axis, method in zip(axes[0], methods, strict=True):
         for number, reward in enumerate(rewards):
             colour = f"C{number}"
@@ -43,7 +41,6 @@ def draw_overoptimization(points: Sequence[Mapping], path: Path) -> None:
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def draw_proxy_points(curves: Mapping[str, Any], thresholds: np.ndarray, path: Path) -> None:
@@ -51,12 +48,10 @@ def draw_proxy_points(curves: Mapping[str, Any], thresholds: np.ndarray, path: P
 
     `curves` are histories of `alignment.analysis.proxy_points`, `[seeds, steps, ...]`; `thresholds` are drawn dotted.
     """
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(12.5, 3.6), layout="constrained")
+    figure = Figure(figsize=(12.5, 3.6), layout="constrained")
+    axes = figure.subplots(1, 3)
     for name, history in curves.items():
         for axis, values in zip(axes, (*np.moveaxis(history.returns, -1, 0), history.utilities), strict=True):
             steps = np.arange(1, values.shape[1] + 1)
@@ -73,21 +68,16 @@ def draw_proxy_points(curves: Mapping[str, Any], thresholds: np.ndarray, path: P
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def draw_metric_over_rewards(
     returns: np.ndarray, metric: np.ndarray, point: np.ndarray, names: Sequence[str], metric_name: str, path: Path
 ) -> None:
     """A trusted metric [P] over each of the rewards [P, N], with the proxy point [N]; saved as a PNG."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(
-        1, len(names), figsize=(4.6 * len(names), 3.6), layout="constrained", squeeze=False, sharey=True
-    )
+    figure = Figure(figsize=(4.6 * len(names), 3.6), layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False, sharey=True)
     for axis, values, at, name in zip(axes[0], returns.T, point, names, strict=True):
         axis.scatter(values, metric, s=14)
         axis.axvline(at, color="black", linewidth=1, linestyle=":", label="proxy point")
@@ -96,4 +86,3 @@ def draw_metric_over_rewards(
     axes[0, 0].set_ylabel(f"mean {metric_name}")
     axes[0, 0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
-    plt.close(figure)

@@ -1,6 +1,8 @@
 """Files for people: metrics.jsonl that survives a kill, progress lines, a figure."""
 
 import json
+import re
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -83,3 +85,13 @@ def test_plain_lines_where_there_is_no_terminal(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" loss")[0] for line in lines] == ["dpo step 2/4", "dpo step 4/4"]
     assert all("tokens/s" in line and "left" in line for line in lines)
+
+
+def test_what_a_run_draws_leaves_the_callers_backend_alone():
+    """pyplot chooses a backend for the whole process; only the figures of notebooks may use it."""
+    root = Path(metrics_log.__file__).resolve().parents[2]
+    sources = [p for folder in ("alignment", "experiments") for p in sorted((root / folder).rglob("*.py"))]
+    drawing = [p for p in sources if "import matplotlib" in p.read_text() or "from matplotlib" in p.read_text()]
+    assert len(drawing) > 5
+    users = {p.relative_to(root).parts[:2] for p in drawing if re.search(r"pyplot|matplotlib\.use\(", p.read_text())}
+    assert users == {("experiments", "reproductions")}
