@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from alignment import objective, statistics
 from alignment.training import prompts as prompt_passes
-from alignment.training import rollouts
+from alignment.training import mesh, rollouts
 from alignment.training.curriculum import CURRICULA, Curriculum, in_turn
 from experiments import prompt_sets
 from experiments.from_config import say
@@ -127,7 +127,7 @@ def hooks(bound: Bound, config: ConfigDict, model, tokenizer, train: list[Prompt
         out = []
         for part, filled in in_parts(prompts):
             padded = rollouts.pad_prompts([p.tokens for p in filled], config.data.prompt_length, tokenizer.pad_id)
-            out.append(np.asarray(measure(params, *padded))[: len(part)])
+            out.append(mesh.to_host(measure(params, *mesh.put_beside(params, padded)))[: len(part)])
         return np.concatenate(out)
 
     def by_prompt(numbers: np.ndarray, missing: float) -> np.ndarray:

@@ -128,8 +128,8 @@ def nlpo(
             {"policy": model, "mask_policy": model}, {"policy": params, "mask_policy": memory["mask_policy"]}, combine,
             prompts, prompt_mask, rng, settings={"p": p, "always_kept": always_kept}, with_support=True, **settings,
         )  # fmt: skip
-        columns = {"support": np.asarray(drawn.support)}
-        return rollouts.Rollout(*(np.asarray(x) for x in (drawn.tokens, drawn.mask, drawn.logps)), columns)
+        columns = {"support": mesh.to_host(drawn.support)}
+        return rollouts.Rollout(*(mesh.to_host(x) for x in (drawn.tokens, drawn.mask, drawn.logps)), columns)
 
     def update(memory, params):
         iteration = memory["iteration"] + 1
@@ -189,7 +189,7 @@ def _beside_an_opponent(config: ConfigDict, model, tokenizer, opponents: int, mi
                     _geometric_mixture, prompts, prompt_mask, key, settings={"mixture": np.float32(mixture)}, **own,
                 )  # fmt: skip
             arrays = (drawn.tokens, drawn.mask, drawn.logps)
-            parts.append([np.asarray(x).reshape(len(prompts), size, -1) for x in arrays])
+            parts.append([mesh.to_host(x).reshape(len(prompts), size, -1) for x in arrays])
         joined = [np.concatenate(x, axis=1)[:, order] for x in zip(*parts, strict=True)]
         flat = [x.reshape(len(prompts) * group_size, -1) for x in joined]
         return rollouts.Rollout(*flat, {"opponents": np.tile(theirs, len(prompts))})
@@ -291,7 +291,7 @@ def teacher_mixed(
             _mixed, prompts, prompt_mask, rng,
             settings={"share": np.float32(share), "temperature": np.float32(rollout.temperature)}, **settings,
         )  # fmt: skip
-        return rollouts.Rollout(*(np.asarray(x) for x in (drawn.tokens, drawn.mask, drawn.logps)))
+        return rollouts.Rollout(*(mesh.to_host(x) for x in (drawn.tokens, drawn.mask, drawn.logps)))
 
     return rollouts.without_memory(draw)._replace(models=frozenset({"teacher"}))
 
@@ -368,14 +368,14 @@ def _with_guide(config, model, tokenizer, guide, beta, guide_rolls_in) -> rollou
             {"model": model}, {"model": roll_out}, sampler.only, prompts, prompt_mask, keys[3],
             given=(begun.tokens, lengths), **settings,
         )  # fmt: skip
-        rolled_in = np.arange(drawn.mask.shape[1]) < np.asarray(lengths)[:, None]
-        logps = np.where(rolled_in, begun.logps, drawn.logps)
+        lengths, tokens, mask, logps = (mesh.to_host(x) for x in (lengths, drawn.tokens, drawn.mask, drawn.logps))
+        logps = np.where(np.arange(mask.shape[1]) < lengths[:, None], mesh.to_host(begun.logps), logps)
         columns = {
-            "roll_in_lengths": np.asarray(lengths, np.int32),
+            "roll_in_lengths": lengths.astype(np.int32),
             "coins": np.full(rows, coin, np.float32),
             "iterations": np.full(rows, iteration, np.int32),
         }
-        return rollouts.Rollout(np.asarray(drawn.tokens), np.asarray(drawn.mask), logps, columns)
+        return rollouts.Rollout(tokens, mask, logps, columns)
 
     def update(memory, params):
         return memory | {"iteration": memory["iteration"] + 1}

@@ -600,19 +600,13 @@ def start(run_config: Callable[[ConfigDict, Path], Any]) -> None:
 
     def main(_) -> None:
         with as_command():
+            if CONFIG.value.get("distributed"):
+                mesh.join_processes()
             run_config(CONFIG.value, Path(WORKDIR.value))
 
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)
 
 
-def main(_) -> None:
-    with as_command():
-        if CONFIG.value.get("distributed"):
-            mesh.join_processes()
-        run(CONFIG.value, Path(WORKDIR.value))
-
-
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    start(run)

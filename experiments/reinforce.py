@@ -67,8 +67,6 @@ def run(config: ConfigDict, workdir: Path, on_evaluation=None) -> dict[str, Any]
     if (result := finetune.finished(config, workdir, config.training.iterations)) is not None:
         report(result)
         return result
-    if config.distributed or jax.process_count() > 1:
-        raise ValueError("config.distributed: online runs are for one process with any number of devices")
     with preemption.StopOnSignal() as stop:
         return _run(config, workdir, stop, on_evaluation)
 
@@ -248,7 +246,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             )
         return out
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=(None, shardings.method_state))
     def prepare(params, frozen_params, method_state, batch):
         """The rollout with everything the objective reads, and the estimators' new memory."""
         extra = score(params, frozen_params, batch)
@@ -280,7 +278,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         width = config.data.prompt_length
         prompts, mask = batch["tokens"][:, :width], batch["segment_ids"][:, :width] != 0
         stored = rollouts.to_rows(prompts, mask, last, 1, batch["ids"])
-        now = np.asarray(logps_now(params, mesh.put_batch(device_mesh, stored)))
+        now = mesh.to_host(logps_now(params, mesh.put_rows(device_mesh, stored)))
         moved = alignment.policy_gradients.spo_drifts(now[:, 0], last.logps, last.mask)
         return np.repeat(np.where(known, moved, 0.0)[:, None], batch["valid"].shape[1], axis=1).astype(np.float32)
 
@@ -318,9 +316,18 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- loop
     result: dict[str, Any] = {"name": name}
-    log = metrics_log.MetricsLog(workdir, first)
-    metrics_log.forget_after(workdir / "samples.jsonl", first, "iteration")
-    progress = metrics_log.Progress(name, config.training.iterations, first, config.training.log_every)
+    log = progress = None
+    if writes := jax.process_index() == 0:  # every process knows the whole rollout, and one tells of it
+        log = metrics_log.MetricsLog(workdir, first)
+        metrics_log.forget_after(workdir / "samples.jsonl", first, "iteration")
+        progress = metrics_log.Progress(name, config.training.iterations, first, config.training.log_every)
+
+    def write_evaluation(at: int, means: Mapping[str, float], lines: list[dict], points: list) -> None:
+        if writes:
+            several_rewards.write_points(workdir, config, at, points)
+            log.write(at, means, "eval")
+            write_samples(workdir, at, lines)
+
     last_evaluation: dict[str, float] = {}
     evaluated, none_ended = 0, False
     failures_so_far = runner.RewardReport()
@@ -330,10 +337,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 memory = hooks.start(model_params(train_state.params), train_state.method_state, rewarder)
                 train_state = train_state.replace(method_state=memory)
             if held_out and not first:
-                last_evaluation, lines, points = rolling.evaluate(model_params(train_state.params), rewarder)
-                several_rewards.write_points(workdir, config, 0, points)
-                log.write(0, last_evaluation, "eval")
-                write_samples(workdir, 0, lines)
+                last_evaluation, *shown = rolling.evaluate(model_params(train_state.params), rewarder)
+                write_evaluation(0, last_evaluation, *shown)
             for at in range(first + 1, config.training.iterations + 1):
                 began = time.monotonic()
                 # Everything random about an iteration follows from the seed and its number: nothing else to restore.
@@ -368,8 +373,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 if with_drifts:
                     whole["drifts"] = drifts(params, memory["last_completions"], whole)
                 frozen = step.with_reference(frozen_params, train_state)
-                prepared, memory = prepare(params, frozen, memory, mesh.put_batch(device_mesh, whole))
-                prepared = {k: np.asarray(v) for k, v in prepared.items()}
+                prepared, memory = prepare(params, frozen, memory, mesh.put_rows(device_mesh, whole))
+                prepared = {k: mesh.to_host(v) for k, v in prepared.items()}
                 memory = hooks.update(params, memory, whole)
                 if with_drifts:
                     memory = remembered(memory, prepared)
@@ -385,7 +390,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 for _ in range(config.training.epochs):
                     permutation = order.permutation(len(prepared["ids"]))
                     for part in np.split(permutation, config.training.minibatches):
-                        rows_of_part = mesh.put_batch(device_mesh, rollouts.take(prepared, part))
+                        rows_of_part = mesh.put_rows(device_mesh, rollouts.take(prepared, part))
                         train_state, logs = train_step(train_state, frozen_params | trained_on, rows_of_part)
                 if ENGINE in train_state.method_state:
                     grown = engine.update(train_state.method_state[ENGINE], heads.policy_params(train_state.params))
@@ -418,15 +423,14 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 }
                 tokens = int(whole["mask"].sum())
                 values["sampled_tokens_per_second"] = tokens / (rolled - began)
-                log.write(at, values)
-                progress.advance(at, tokens, values if at % config.training.log_every == 0 else None)
+                if writes:
+                    log.write(at, values)
+                    progress.advance(at, tokens, values if at % config.training.log_every == 0 else None)
                 stopping = stop.requested()
                 if held_out and (at % config.training.eval_every == 0 or at == config.training.iterations):
                     params = model_params(train_state.params)
-                    evaluated, (last_evaluation, lines, points) = at, rolling.evaluate(params, rewarder)
-                    several_rewards.write_points(workdir, config, at, points)
-                    log.write(at, last_evaluation, "eval")
-                    write_samples(workdir, at, lines)
+                    evaluated, (last_evaluation, *shown) = at, rolling.evaluate(params, rewarder)
+                    write_evaluation(at, last_evaluation, *shown)
                     if on_evaluation:
                         on_evaluation(at, last_evaluation)
                 if at % config.checkpoints.every == 0 or at == config.training.iterations or stopping:
@@ -440,12 +444,13 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                     raise SystemExit(0)
             checkpoints.wait(manager)
         finally:
-            progress.close()
-            log.close()
+            if writes:
+                progress.close()
+                log.close()
             manager.close()
 
     # --- results
-    history = metrics_log.read_metrics(workdir / "metrics.jsonl")
+    history = metrics_log.read_metrics(workdir / "metrics.jsonl") if writes else []
     evaluations = [r for r in history if r["split"] == "eval"]
     result["evaluation"], result["skipped"] = last_evaluation, int(train_state.skipped)
     result["iterations"] = config.training.iterations
@@ -459,10 +464,11 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         result |= several_rewards.front(config, workdir)
     result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.iterations))
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
-    metrics_log.draw_curves(history, workdir / "curves.png", name)
     trained = heads.policy_params(train_state.params)
     result |= exporting.write(config, workdir, model.config, adapter, adapter and base, trained, tokenizer)
-    finetune.store_result(config, workdir, result)
+    if writes:
+        metrics_log.draw_curves(history, workdir / "curves.png", name)
+        finetune.store_result(config, workdir, result)
     if failures_so_far.failed:
         say(f"{name}: {failures_so_far}")
     report(result)

@@ -32,7 +32,7 @@ from alignment import statistics
 from alignment.data import pipeline, rows
 from alignment.models import heads
 from alignment.rewards import combining, ensembles, process, runner
-from alignment.training import mesh, stored_reference
+from alignment.training import mesh, processes, stored_reference
 from experiments import from_config, prompt_sets, teachers
 from experiments.from_config import say
 
@@ -95,7 +95,7 @@ def _load_member(key: str, directory: str, device_mesh, standardise: bool) -> Sc
     def score(prompts: Sequence[Any], completions: Sequence[str]) -> np.ndarray:
         tokenised = [_tokenised(p, [c], tokenizer) for p, c in zip(prompts, completions, strict=True)]
         values = [
-            np.asarray(of_batch(params, mesh.put_batch(device_mesh, batch)))
+            mesh.to_host(of_batch(params, mesh.put_rows(device_mesh, batch)))
             for batch in _batches(key, tokenised, config, model.config, tokenizer, device_mesh)
         ]
         return np.concatenate(values)[: len(tokenised)]
@@ -106,7 +106,7 @@ def _load_member(key: str, directory: str, device_mesh, standardise: bool) -> Sc
     known = (data.evaluation or data.train)[:_CALIBRATION]
     examples = [rows.Tokenized(e.id, e.prompt, (c,)) for e in known for c in e.completions][:_CALIBRATION]
     batches = _batches(key, examples, config, model.config, tokenizer, device_mesh)
-    seen = np.concatenate([np.asarray(of_batch(params, mesh.put_batch(device_mesh, b))) for b in batches])
+    seen = np.concatenate([mesh.to_host(of_batch(params, mesh.put_rows(device_mesh, b))) for b in batches])
     seen = seen[: len(examples)]
     means, deviations = jnp.asarray(seen.mean(axis=0)), jnp.asarray(seen.std(axis=0))
     return lambda prompts, completions: np.asarray(
@@ -140,7 +140,7 @@ def load_step_scorer(key: str, directory: str, device_mesh):
         for batch in _batches(key, tokenised, config, model.config, tokenizer, device_mesh):
             masks.append(batch.pop("step_mask")[:, 0])
             batch.pop("step_labels")
-            values.append(np.asarray(of_batch(params, mesh.put_batch(device_mesh, batch))))
+            values.append(mesh.to_host(of_batch(params, mesh.put_rows(device_mesh, batch))))
         return np.concatenate(values)[: len(tokenised)], np.concatenate(masks)[: len(tokenised)]
 
     return score
@@ -257,7 +257,8 @@ def rewarder(
 ) -> Iterator[Callable[[Sequence[Any], Sequence[str], Sequence[Mapping[str, Any]]], runner.Rewards]]:
     """What an online run calls for rewards: functions on the host, one by one, and models on the mesh, in batches.
 
-    The parts of `Rewards` are those of the functions first, then those of the models. A score that is not finite counts
+    Several processes call the functions for a part of the completions each, and the models all together. The parts of
+    `Rewards` are those of the functions first, then those of the models. A score that is not finite counts
     as a failure, worth what `settings.on_failure` says.
     """
     with contextlib.ExitStack() as stack:
@@ -266,7 +267,8 @@ def rewarder(
         )
 
         def call(prompts, completions, records) -> runner.Rewards:
-            parts = [on_host(prompts, completions, records)] if on_host else []
+            together = processes.share(on_host, prompts, completions, records) if on_host else []
+            parts = [runner.concatenated(together)] if on_host else []
             for name, weight, score, reads in models:
                 scored = prompts, completions
                 if reads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from ml_collections import ConfigDict
 
 from alignment.data import rows
 from alignment.rewards import pairwise_judges, runner, spans
-from alignment.training import rollouts
+from alignment.training import processes, rollouts
 from experiments import prompt_sets, sampling, several_rewards
 from experiments.engines import ENGINE
 from experiments.prompt_sets import Prompt
@@ -100,12 +101,11 @@ def make(
         if settings.demonstrations:
             batch["demonstration_mask"] = shown.reshape(batch["mask"].shape)
         if critique:
-            labels = [
-                span_labels(critique, p, text, ids[keep], tokenizer)
-                for p, text, ids, keep in zip(repeated, texts, rollout.tokens, rollout.mask, strict=True)
-            ]
+            written = [ids[keep] for ids, keep in zip(rollout.tokens, rollout.mask, strict=True)]
+            of_each = functools.partial(span_labels, critique, tokenizer)
+            labels = itertools.chain(*processes.share(lambda *c: list(map(of_each, *c)), repeated, texts, written))
             batch["span_labels"] = np.zeros(batch["mask"].shape, np.float32)
-            batch["span_labels"][batch["mask"]] = np.concatenate(labels)
+            batch["span_labels"][batch["mask"]] = np.concatenate(list(labels))
         batch["rewards"], batch["labels"], batch["correct"] = values, values, values > 0
         batch["answers"] = np.unique([t.strip() for t in texts], return_inverse=True)[1].astype(np.int32)
         batch["answers"] = batch["answers"].reshape(values.shape)
@@ -182,10 +182,12 @@ def compared(
         preferences = pairwise_judges.bradley_terry(batch["rewards"])
     else:
         groups = [list(texts[i : i + size]) for i in range(0, len(texts), size)]
-        preferences = np.stack([
-            pairwise_judges.preference_matrix(judge, p.prompt, group, p.record)
-            for p, group in zip(prompts, groups, strict=True)
-        ])  # fmt: skip
+
+        def judged(prompts, groups):
+            matrix = functools.partial(pairwise_judges.preference_matrix, judge)
+            return np.stack([matrix(p.prompt, group, p.record) for p, group in zip(prompts, groups, strict=True)])
+
+        preferences = np.concatenate(processes.share(judged, prompts, groups))
     opponents = batch.get("opponents")
     if opponents is None:
         shown = batch.get("demonstration_mask")
@@ -193,7 +195,7 @@ def compared(
     return {"preferences": preferences, "win_rates": pairwise_judges.win_rates(preferences, opponents)}
 
 
-def span_labels(critique: Callable, prompt: Prompt, text: str, ids: np.ndarray, tokenizer) -> np.ndarray:
+def span_labels(critique: Callable, tokenizer, prompt: Prompt, text: str, ids: np.ndarray) -> np.ndarray:
     """The label of each token of a completion, by the spans that a critique of it gives."""
     found = critique(prompt.prompt, text, prompt.record)
     return spans.character_labels(text, sampling.offsets(tokenizer, ids), found).astype(np.float32)

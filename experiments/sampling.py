@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alignment.decoding import sampler
-from alignment.training import rollouts
+from alignment.training import mesh, rollouts
 
 
 class Drawn(NamedTuple):
@@ -84,7 +84,7 @@ def complete(
             pad_id=tokenizer.pad_id,
             instruction_levels=None if levels is None else jnp.asarray(of_rows),
         )
-        columns = (np.asarray(drawn.tokens), np.asarray(drawn.mask), np.asarray(drawn.logps))
+        columns = tuple(mesh.to_host(x) for x in (drawn.tokens, drawn.mask, drawn.logps))
         for ids, keep, logps in list(zip(*columns, strict=True))[: len(part)]:
             kept = [int(t) for t in ids[keep]]
             finished = bool(kept) and kept[-1] == tokenizer.eos_id

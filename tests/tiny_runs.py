@@ -153,6 +153,18 @@ def shortness(prompt, completion, record) -> float:
     return 1 / (1 + len(completion))
 
 
+def shortness_noted(prompt, completion, record) -> float:
+    """The same, and a letter in a file of this process for every call."""
+    with open(f"{os.environ['TINY_RUNS_CALLS']}.{os.getpid()}", "a", encoding="utf-8") as file:
+        file.write("x")
+    return shortness(prompt, completion, record)
+
+
+def longer(prompt, first, second, record) -> float:
+    """A judge of two completions."""
+    return 0.5 + 0.4 * ((len(first) > len(second)) - (len(first) < len(second)))
+
+
 def even(prompt, completion, record) -> bool:
     """A judge that is satisfied about half of the time."""
     return len(completion) % 2 == 0

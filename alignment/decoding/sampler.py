@@ -16,6 +16,7 @@ from alignment import token_sets
 from alignment.models import heads
 from alignment.models.decoder import Cache, Model, Params, grow_cache, init_cache
 from alignment.segments import BRANCHES, LEVELS
+from alignment.training import mesh
 
 Array = jax.Array
 
@@ -389,6 +390,8 @@ def run(
             f"{None if levels is None else np.shape(levels)}"
         )
     greedy, top_p = drawing.temperature == 0, drawing.top_p
+    # Split as a training batch is: left whole, every device would draw every row.
+    prompts, prompt_mask, given, levels = mesh.put_beside(params, (prompts, prompt_mask, given, levels))
     return generate(
         models, combine, scorer and (scorer.model, int(scorer.count), scorer.tilt), params, settings,
         scorer and (scorer.params, dict(scorer.settings)), prompts, prompt_mask, given, levels, rng,

@@ -97,6 +97,13 @@ class Rewards:
     failed_by_function: np.ndarray
 
 
+def concatenated(parts: Sequence[Rewards]) -> Rewards:
+    """The rewards of several batches as one; messages keep the number that their completion had in its batch."""
+    fields = ("rewards", "by_function", "failed", "failed_by_function")
+    columns = {name: np.concatenate([getattr(p, name) for p in parts]) for name in fields}
+    return Rewards(**columns, report=sum((p.report for p in parts[1:]), parts[0].report))
+
+
 class RewardRunner:
     """One or several weighted rewards over batches. Use as a context manager, or call `close`."""
 

@@ -151,6 +151,33 @@ def to_host(x: jax.Array) -> np.ndarray:
     return multihost_utils.process_allgather(x, tiled=True)
 
 
+def put_rows(mesh: Mesh, rows: Any) -> Any:
+    """Rows that every process holds in full (a tree of arrays on the host), each device getting its part of them.
+
+    Rows that the devices cannot share evenly lie on every device.
+    """
+    ways = _ways(mesh, ("data", "fsdp"))
+
+    def put(x):
+        x = np.asarray(x)
+        sharding = replicated(mesh) if len(x) % ways else batch_sharding(mesh)
+        return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
+
+    return jax.tree.map(put, rows)
+
+
+def put_beside(params: Any, rows: Any) -> Any:
+    """`put_rows` on the mesh that parameters lie on; what has its place already, or is traced, stays as it is."""
+
+    def placed(x) -> bool:
+        return isinstance(x, jax.Array) and (isinstance(x, jax.core.Tracer) or x.committed)
+
+    leaves = [x for x in jax.tree.leaves(params) if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)]
+    meshes = [x.sharding.mesh for x in leaves if isinstance(x.sharding, NamedSharding)]
+    of_ours = [m for m in meshes if set(m.axis_names) == set(AXES)]
+    return jax.tree.map(lambda x: x if placed(x) else put_rows(of_ours[0], x), rows) if of_ours else rows
+
+
 def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """This process' rows become its part of the global batch."""
     sharding = batch_sharding(mesh)

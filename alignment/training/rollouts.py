@@ -5,6 +5,7 @@ behind a function of that form. It gives, for each prompt, `group_size` completi
 log-probability that each token had when it was drawn (temperature and truncation included), at most `completion_length`
 tokens, the end token last if there is one. Its log-probs may differ from the trainer's, by kernels, precision or stale
 weights; then the trainer computes its own, and `truncated_importance_weights` corrects the gradient for the difference.
+In a run of several processes each of them calls the engine with all prompts, and all must be given the same.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 
 from alignment.decoding import sampler
 from alignment.segments import BRANCHES
+from alignment.training import mesh
 
 
 class Rollout(NamedTuple):
@@ -69,7 +71,7 @@ def sampling_engine(model, *, group_size: int, completion_length: int, eos_id, p
 
     def engine(params, prompts, prompt_mask, rng) -> Rollout:
         drawn = draw(params, prompts, prompt_mask, rng)
-        return Rollout(*(np.asarray(x) for x in (drawn.tokens, drawn.mask, drawn.logps)))
+        return Rollout(*(mesh.to_host(x) for x in (drawn.tokens, drawn.mask, drawn.logps)))
 
     return engine
 

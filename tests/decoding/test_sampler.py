@@ -7,6 +7,7 @@ import pytest
 
 from alignment.decoding import sampler
 from alignment.models import decoder
+from alignment.training import mesh
 
 END, PAD = 1, 0
 CONFIG = decoder.DecoderConfig(
@@ -176,14 +177,36 @@ def test_no_step_beyond_the_buffer_and_none_after_all_have_ended(params):
 
 
 def test_sharded_parameters_and_prompts_give_the_same_samples(params):
-    mesh = jax.make_mesh((2, 4), ("fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
-    put = lambda a, *spec: jax.device_put(a, jax.NamedSharding(mesh, jax.P(*spec)))  # noqa: E731
+    split = jax.make_mesh((2, 4), ("fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    put = lambda a, *spec: jax.device_put(a, jax.NamedSharding(split, jax.P(*spec)))  # noqa: E731
     sharded = jax.tree.map(lambda a: put(a, None, "fsdp", "tensor") if a.ndim == 3 else put(a), params)
     prompts, mask = PROMPTS[[0, 1, 2, 0]], MASK[[0, 1, 2, 0]]
     one = draw(params, 4, prompts=prompts, mask=mask, top_p=0.9)
     many = draw(sharded, 4, prompts=put(prompts, "fsdp"), mask=put(mask, "fsdp"), top_p=0.9)
     np.testing.assert_array_equal(one.tokens, many.tokens)
     np.testing.assert_allclose(one.logps, many.logps, atol=1e-5)
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS, jnp.asarray(PROMPTS)], ids=["numpy", "jax"])
+def test_prompts_from_the_host_are_split_over_the_mesh_of_the_parameters(params, prompts, monkeypatch):
+    on_mesh = jax.device_put(params, mesh.replicated(mesh.make_mesh({"data": 4, "fsdp": 2})))
+    given, generate = [], sampler.generate
+
+    def watched(*arguments, **settings):
+        given.append((arguments, settings))
+        return generate(*arguments, **settings)
+
+    monkeypatch.setattr(sampler, "generate", watched)
+    rows = [0, 1, 2, 0, 1, 2, 0, 1]
+    many, few = (
+        draw(on_mesh, 4, prompts=prompts[np.array(rows)], mask=MASK[rows]),
+        draw(on_mesh, 4, prompts=prompts, mask=MASK),  # 3 rows do not divide
+    )
+    one = draw(params, 4, prompts=PROMPTS[rows], mask=MASK[rows])
+    np.testing.assert_array_equal(one.tokens, many.tokens)
+    assert few.tokens.shape == (3, STEPS)
+    flops = [generate.lower(*a, **s).compile().cost_analysis()["flops"] for a, s in (given[0], given[2])]
+    assert flops[0] == pytest.approx(flops[1] / 8, rel=0.05), "each device draws its own rows only"
 
 
 def test_one_new_token(params):

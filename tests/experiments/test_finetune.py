@@ -518,9 +518,7 @@ def test_no_space_is_one_message_and_earlier_checkpoints_stay(tmp_path):
         "        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
         "    return save(manager, step, *a, **k)\n"
         "checkpoints.save = full\n"
-        "finetune.run = (lambda run: lambda c, w: run(config, w))(finetune.run)\n"
-        "from absl import app\n"
-        "app.run(finetune.main)\n"
+        "finetune.start(lambda c, w: finetune.run(config, w))\n"
     )
     environment = tiny_runs.environment()
     environment["PYTHONPATH"] += os.pathsep + str(tiny_runs.ROOT / "tests")

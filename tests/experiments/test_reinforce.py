@@ -212,7 +212,6 @@ def hangs(prompt, completion, record):
     "change,words",
     [
         (lambda c: c.rollout.update(prompts=3), "config.training.minibatches: 2 does not divide the 3"),
-        (lambda c: setattr(c, "distributed", True), "config.distributed: online runs are for one process"),
         (lambda c: c.rollout.update(group_size=0), "config.rollout.group_size: must be at least 1"),
         (lambda c: c.rollout.update(temperature=0.0), "config.rollout.temperature: must be above 0"),
         (lambda c: c.data.update(source="task:juggling"), "no task 'juggling'"),
