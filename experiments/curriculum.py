@@ -12,8 +12,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alignment import objective, statistics
-from alignment.training import prompts as prompt_passes
 from alignment.training import mesh, rollouts
+from alignment.training import prompts as prompt_passes
 from alignment.training.curriculum import CURRICULA, Curriculum, in_turn
 from experiments import prompt_sets
 from experiments.from_config import say

@@ -42,7 +42,9 @@ def get_config():
     config.before = type(config)()
     config.rollout.judge = "tiny_runs:longer" if config.rollout.judge else ""
     config.rollout.prompts = 8
-    config.rewards = {{"letters": {{"function": "tiny_runs:letters"}}, "short": {{"function": "tiny_runs:shortness_noted"}}}}
+    config.rewards = {{
+        "letters": {{"function": "tiny_runs:letters"}}, "short": {{"function": "tiny_runs:shortness_noted"}}
+    }}
     config.checkpoints.export_hugging_face = True
     config.optimizer.learning_rate = 1e-2
     return config

@@ -1,4 +1,4 @@
-"""Work shared by several processes, with the others played by this one (two real ones: experiments/test_two_processes)."""
+"""Work shared by several processes, all played by this one; real ones run in experiments/test_two_processes.py."""
 
 import jax
 import numpy as np
