@@ -54,6 +54,7 @@ __all__ = [
     "sequence_kl_k3",
     "step_accuracy",
     "target_kl",
+    "target_kl_gain",
     "target_total_variation",
     "token_entropy",
     "token_nll",
@@ -473,6 +474,16 @@ def target_kl(policy_logps: Array, behaviour_logps: Array, target_logps: Array, 
     """
     gap, weight, log_z = _weighted(policy_logps, behaviour_logps, target_logps, log_partitions)
     return _stop(weight * gap - log_z)
+
+
+def target_kl_gain(policy_logps: Array, behaviour_logps: Array, target_logps: Array, log_partitions: Array) -> Array:
+    """KL(target || q) - KL(target || policy), of which the mean over samples of q is an estimate.
+
+    P / (Z q) log(policy / q): above 0 where the policy has come nearer to the target than what sampled.
+    Shapes: `[B]` each; result float32 `[B]`, in nats.
+    """
+    weight = _weighted(policy_logps, behaviour_logps, target_logps, log_partitions)[1]
+    return _stop(weight * (policy_logps - behaviour_logps)).astype(weight.dtype)
 
 
 def target_total_variation(

@@ -3,8 +3,8 @@
 python -m experiments.reinforce --config=configs/dpg.py --workdir=runs/dpg
 
 The target is the warmed-up model restricted to answers that pass the check, each prompt with a normaliser of its own
-(Korbak et al., 2021, arXiv 2112.00791). Samples come from a copy of the policy, renewed every 16 iterations; the paper
-renews it when the policy has come nearer to the target than the copy, which `target_kl` shows.
+(Korbak et al., 2021, arXiv 2112.00791). Samples come from a copy of the policy, which becomes the policy every 16
+iterations if that has come nearer to the target (KL-adaptive DPG).
 
 Not measured yet.
 """
@@ -22,6 +22,6 @@ def get_config():
         objective={"dpg": {"weight": 1.0}},
         metrics=online.TARGET_METRICS,
     )
-    config.rollout.engine = "experiments.engines:older_policy"
+    config.rollout.engine = "experiments.engines:nearest_policy"
     config.rollout.engine_settings = {"refresh_every": 16}
     return config

@@ -102,6 +102,8 @@ def base() -> ConfigDict:
     config.training.iterations = 60  # rollouts
     config.training.epochs = 1  # passes over each rollout
     config.training.minibatches = 1  # optimizer steps per pass
+    config.training.auxiliary = False  # the first half of an iteration's passes makes a new reference, from the old one
+    # and against it, the second half the policy, from the new one and against it; both on one rollout
     config.training.accumulate = 1
     config.training.gradient = "ordinary"  # ordinary | mgda | pcgrad | gradient_weights: how terms' gradients combine
     config.training.vocabulary_chunk = 0
@@ -202,6 +204,20 @@ def check_numbers(config: ConfigDict) -> None:
         raise ValueError(
             f"config.training.minibatches: {config.training.minibatches} does not divide the {config.rollout.prompts} "
             "prompts of an iteration (config.rollout.prompts)"
+        )
+    if config.training.auxiliary and config.training.epochs % 2:
+        raise ValueError(
+            f"config.training.epochs: {config.training.epochs} cannot be halved; config.training.auxiliary makes a "
+            "reference in one half of them and the policy in the other"
+        )
+    if config.training.auxiliary and (config.reference.update_every or config.adapter.rank):
+        key = "config.reference.update_every" if config.reference.update_every else "config.adapter.rank"
+        raise ValueError(f"{key}: must be 0 with config.training.auxiliary, whose reference is trained by itself")
+    steps = config.training.epochs * config.training.minibatches
+    if config.reference.update_every % steps:
+        raise ValueError(
+            f"config.reference.update_every: {config.reference.update_every} is no multiple of the {steps} steps of an "
+            "iteration (config.training.epochs x minibatches), whose rollout the reference scores once"
         )
     if config.rollout.temperature <= 0:
         raise ValueError(f"config.rollout.temperature: must be above 0, got {config.rollout.temperature}")

@@ -21,7 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from alignment import statistics
 from alignment.decoding import guided, sampler
+from alignment.metrics import target_kl_gain
 from alignment.models import decoder
 from alignment.policy_gradients import nlpo_top_p, rlgf_roll_in_lengths
 from alignment.training import mesh, rollouts
@@ -131,7 +133,7 @@ def nlpo(
         columns = {"support": mesh.to_host(drawn.support)}
         return rollouts.Rollout(*(mesh.to_host(x) for x in (drawn.tokens, drawn.mask, drawn.logps)), columns)
 
-    def update(memory, params):
+    def update(memory, params, rows):
         iteration = memory["iteration"] + 1
         refreshed = int(iteration) % refresh_every == 0
         mask_policy = jax.tree.map(jnp.copy, params) if refreshed else memory["mask_policy"]
@@ -194,7 +196,7 @@ def _beside_an_opponent(config: ConfigDict, model, tokenizer, opponents: int, mi
         flat = [x.reshape(len(prompts) * group_size, -1) for x in joined]
         return rollouts.Rollout(*flat, {"opponents": np.tile(theirs, len(prompts))})
 
-    def update(memory, params):
+    def update(memory, params, rows):
         iteration = memory["iteration"] + 1
         return {"remembered": follow(memory["remembered"], params, int(iteration)), "iteration": iteration}
 
@@ -299,11 +301,8 @@ def teacher_mixed(
 # --- DPG -------------------------------------------------------------------------------------------------------------
 
 
-def older_policy(config: ConfigDict, model, tokenizer, *, refresh_every: int = 16) -> rollouts.EngineWithMemory:
-    """Samples from a copy of the policy that is refreshed every so many iterations: the proposal of DPG.
-
-    Khalifa et al., 2020, arXiv 2012.11635, refresh it when the policy has come nearer to the target than the copy is.
-    """
+def _from_a_proposal(config: ConfigDict, model, tokenizer, refresh_every: int, wanted) -> rollouts.EngineWithMemory:
+    """Samples from a copy of the policy, which every so many iterations becomes the policy if that is `wanted`."""
     if refresh_every < 1:
         raise ValueError(f"refresh_every must be at least 1, got {refresh_every}")
     sample = rollouts.sampling_engine(model, **drawing(config, tokenizer), **truncation(config))
@@ -314,15 +313,47 @@ def older_policy(config: ConfigDict, model, tokenizer, *, refresh_every: int = 1
     def draw(memory, params, prompts, prompt_mask, rng):
         return sample(memory["proposal"], prompts, prompt_mask, rng)
 
-    def update(memory, params):
+    def update(memory, params, rows):
         iteration = memory["iteration"] + 1
-        refreshed = int(iteration) % refresh_every == 0
-        return {
-            "proposal": jax.tree.map(jnp.copy, params) if refreshed else memory["proposal"],
-            "iteration": iteration,
-        }
+        refreshed = int(iteration) % refresh_every == 0 and wanted(params, rows)
+        proposal = jax.tree.map(jnp.copy, params) if refreshed else memory["proposal"]
+        return {"proposal": proposal, "iteration": iteration}
 
     return rollouts.EngineWithMemory(init, draw, update)
+
+
+def older_policy(config: ConfigDict, model, tokenizer, *, refresh_every: int = 16) -> rollouts.EngineWithMemory:
+    """Samples from a copy of the policy that is refreshed every so many iterations, a proposal of DPG."""
+    return _from_a_proposal(config, model, tokenizer, refresh_every, lambda params, rows: True)
+
+
+def nearest_policy(config: ConfigDict, model, tokenizer, *, refresh_every: int = 16) -> rollouts.EngineWithMemory:
+    """The same, refreshed only if the policy is nearer to the target than the copy: KL-adaptive DPG.
+
+    KL(p || q) - KL(p || policy) is estimated on the iteration's samples of q (`target_kl_gain`), for which
+    `config.shaping` has to give `target_logps` and `log_partitions`. Khalifa et al., 2020, arXiv 2012.11635.
+    """
+    given = {name: (entry or {}).get("gives", name) for name, entry in config.shaping.items()}
+    if missing := {"target_logps", "log_partitions"} - set(given.values()):
+        raise ValueError(f"config.shaping must give {' and '.join(sorted(missing))}, to compare policies by")
+    if truncation(config) != {"top_k": None, "top_p": 1.0, "min_p": 0.0}:
+        raise ValueError("top_k, top_p and min_p leave out completions that the target may want")
+    scoring = {"chunk_size": config.training.vocabulary_chunk or None, "temperature": config.rollout.temperature}
+
+    @jax.jit
+    def gain(params, rows):
+        needed = statistics.Needs(frozenset({"token_logps"}), {}, frozenset())
+        logps = statistics.compute(needed, model, params, {}, rows, **scoring)["policy_token_logps"]
+        policy, proposal = (
+            jnp.sum(jnp.where(rows["mask"], x, 0.0), axis=-1) for x in (logps, rows["behaviour_token_logps"])
+        )
+        gains = target_kl_gain(policy, proposal, rows["target_logps"], rows["log_partitions"])
+        return jnp.sum(jnp.where(rows["valid"], gains, 0.0))
+
+    def wanted(params, rows):
+        return float(gain(params, mesh.put_beside(params, dict(rows)))) > 0
+
+    return _from_a_proposal(config, model, tokenizer, refresh_every, wanted)
 
 
 # --- RLGF ------------------------------------------------------------------------------------------------------------
@@ -377,7 +408,7 @@ def _with_guide(config, model, tokenizer, guide, beta, guide_rolls_in) -> rollou
         }
         return rollouts.Rollout(tokens, mask, logps, columns)
 
-    def update(memory, params):
+    def update(memory, params, rows):
         return memory | {"iteration": memory["iteration"] + 1}
 
     return rollouts.EngineWithMemory(init, draw, update, _OF_ROLL_INS)

@@ -35,6 +35,7 @@ from alignment.training import (
     optimizer,
     pairs,
     preemption,
+    references,
     rollouts,
     step,
 )
@@ -158,13 +159,14 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         say(f"{name}: starting from the parameters in {finetune.before_directory(config, workdir)}")
     adapter, store = from_config.make_adapter(config), from_config.stored_base(config)
     params = from_config.initial_params(model, given_params, config.seed, device_mesh, rules, store)
-    if (config.reference.update_every or config.reference.soup) and "reference" not in models:
+    moves = config.reference.update_every or config.training.auxiliary
+    if (moves or config.reference.soup) and "reference" not in models:
         raise ValueError("config.reference: nothing of this run asks for a reference")
     moving, before = None, finetune.before_directory(config, workdir)
     if "reference" in models:
         reference = from_config.reference_params(config, before, model, params, device_mesh)
         frozen_models["reference"] = model
-        if config.reference.update_every:
+        if moves:
             moving = reference
         else:
             frozen_params["reference"] = reference
@@ -183,7 +185,8 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         model_params = functools.partial(lora.attach, adapter, base)
 
     # --- optimizer and steps
-    updates = config.training.iterations * config.training.epochs * config.training.minibatches
+    steps_in_iteration = config.training.epochs * config.training.minibatches
+    updates = config.training.iterations * steps_in_iteration
     tx, rate = optimizer.make(config.optimizer, updates)
     if separate:
         rate_of_values = {
@@ -208,6 +211,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         params, moving, tx, memory, config.seed, device_mesh, rules
     )
     del params, moving
+    following = {"reference_every": config.reference.update_every, "reference_weight": config.reference.update_weight}
+    if config.training.auxiliary:
+        following = {"reference_every": steps_in_iteration, "reference_at": steps_in_iteration // 2}
     make_step = functools.partial(step.make_step, losses)
     if combined:
         gradient = objective_gradients.make_gradient(losses, terms, config.training.gradient, **config.gradient_weights)
@@ -215,7 +221,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     train_step = jax.jit(
         make_step(
             terms, metrics, sides, tx, accumulate=config.training.accumulate,
-            reference_every=config.reference.update_every, reference_weight=config.reference.update_weight,
+            **following,
         ),
         out_shardings=(shardings, mesh.replicated(device_mesh)),
         donate_argnums=0,
@@ -245,6 +251,12 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 computed["policy_token_logps"], batch["behaviour_token_logps"], batch["mask"], settings.importance_cap
             )
         return out
+
+    @jax.jit
+    def rescore(params, frozen_params, batch):
+        """What a reference that has moved says of rows that the old one has scored."""
+        unscored = {k: v for k, v in batch.items() if k != "reference_token_logps"}
+        return {k: v for k, v in score(params, frozen_params, unscored).items() if k == "reference_token_logps"}
 
     @functools.partial(jax.jit, out_shardings=(None, shardings.method_state))
     def prepare(params, frozen_params, method_state, batch):
@@ -379,6 +391,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 if with_drifts:
                     memory = remembered(memory, prepared)
                 train_state = train_state.replace(method_state=memory)
+                estimated_rows = prepared
                 zero_gradient_groups = rollouts.share_of_groups(rollouts.silent(prepared), prepared)
                 if choose:
                     prepared = pairs.of_rollout(
@@ -387,13 +400,20 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                     )
                 if "sampling_weights" in prepared:
                     prepared = rollouts.resampled(prepared, order)
-                for _ in range(config.training.epochs):
+                if config.training.auxiliary:
+                    train_state = train_state.replace(params=references.auxiliary(train_state))
+                for number in range(config.training.epochs):
+                    if config.training.auxiliary and 2 * number == config.training.epochs:  # the reference has moved
+                        frozen = step.with_reference(frozen_params, train_state)
+                        anew = rescore(model_params(train_state.params), frozen, mesh.put_rows(device_mesh, prepared))
+                        prepared = prepared | {k: mesh.to_host(v) for k, v in anew.items()}
                     permutation = order.permutation(len(prepared["ids"]))
                     for part in np.split(permutation, config.training.minibatches):
                         rows_of_part = mesh.put_rows(device_mesh, rollouts.take(prepared, part))
                         train_state, logs = train_step(train_state, frozen_params | trained_on, rows_of_part)
                 if ENGINE in train_state.method_state:
-                    grown = engine.update(train_state.method_state[ENGINE], heads.policy_params(train_state.params))
+                    policy = heads.policy_params(train_state.params)
+                    grown = engine.update(train_state.method_state[ENGINE], policy, estimated_rows)
                     train_state = train_state.replace(method_state=train_state.method_state | {ENGINE: grown})
                 if int(logs["skipped_in_a_row"]) >= config.training.max_skipped_in_a_row:
                     path = workdir / "nonfinite.json"

@@ -97,6 +97,8 @@ CASES = {
     "draft_acceptance": ((F([[0.25, 9.0], [0.0, 1.0]]), MASK), {}, [[0.75, 0.0], [1.0, 0.0]]),
     # P / Z q = e^0.5 of the first, log(P / pi) = 0.5, log Z = -1; the second cannot be
     "target_kl": (TARGET, {}, [1.6487213 * 0.5 + 1, 1.0]),
+    # log(policy / q) = -1 under the weight e^0.5
+    "target_kl_gain": (TARGET, {}, [-1.6487213, 0.0]),
     # |e^-1 - e^0.5| / 2 and e^0 / 2
     "target_total_variation": (TARGET, {}, [0.6404209, 0.5]),
     # gains 3, 1, 0 in the order 1, 2, 0: (1 + 3 / log2(4)) / (3 + 1 / log2(3)); one response; none of any worth

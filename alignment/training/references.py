@@ -171,3 +171,12 @@ def apo_momentum_logps(logps: Array, previous_logps: Array, *, alpha: float = 0.
     checks.number("alpha", alpha, 0.0, 1.0, closed="left")
     new, old = checks.floats(logps=logps, previous_logps=previous_logps)
     return jax.nn.log_softmax(new + alpha * (new - old), axis=-1)
+
+
+def auxiliary(state: Any) -> Any:
+    """Parameters that begin again from the state's reference; what that has none of (a value model) stays.
+
+    The auxiliary policy of optimistic self-play is the reference (`alignment.losses.onpo`): an iteration solves for it
+    and then for the policy that plays, both times from where it stands.
+    """
+    return {**state.params, **jax.tree.map(jnp.copy, state.reference)}

@@ -40,7 +40,8 @@ class EngineWithMemory(NamedTuple):
     """An engine that keeps something between iterations: an older policy, a guide, a count. It is saved with the run.
 
     `init(params)` gives the memory at the start, a pytree of arrays of its own; `draw(memory, params, prompts,
-    prompt_mask, rng)` a rollout; `update(memory, params)` the memory after an iteration, given the new parameters.
+    prompt_mask, rng)` a rollout; `update(memory, params, rows)` the memory after an iteration, given the new parameters
+    and the rollout with what was estimated of it, as rows on the host.
     `columns` are the columns that each rollout has besides, for kernels to name; `support` (`token_sets`) is none of
     them: with it the policy's statistics are those of its distribution restricted to what could be drawn.
     `models` names the frozen models of the run that it looks into ("teacher").
@@ -48,13 +49,13 @@ class EngineWithMemory(NamedTuple):
 
     init: Callable[[Any], Any]
     draw: Callable[..., Rollout]
-    update: Callable[[Any, Any], Any]
+    update: Callable[[Any, Any, Mapping[str, np.ndarray]], Any]
     columns: tuple[str, ...] = ()
     models: frozenset[str] = frozenset()
 
 
 def without_memory(engine: Engine) -> EngineWithMemory:
-    return EngineWithMemory(lambda params: (), lambda memory, *given: engine(*given), lambda memory, params: memory)
+    return EngineWithMemory(lambda params: (), lambda memory, *given: engine(*given), lambda memory, *_: memory)
 
 
 def sampling_engine(model, *, group_size: int, completion_length: int, eos_id, pad_id: int, **settings: Any) -> Engine:

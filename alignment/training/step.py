@@ -92,6 +92,7 @@ def make_update(
     accumulate: int = 1,
     draws_from_rng: bool = False,
     reference_every: int = 0,
+    reference_at: int = 0,
     reference_weight: float = 1.0,
     penalty: Callable[[Any, Any], jax.Array] | None = None,
 ) -> Callable[[TrainState, Any, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
@@ -105,7 +106,8 @@ def make_update(
     the counters and the random key.
 
     A state with a `reference` is scored against that one, and after every `reference_every` steps (0: never) it moves
-    towards the new policy by `reference_weight`, unless that very step was skipped.
+    towards the new policy by `reference_weight`, unless that very step was skipped; with `reference_at` after that one
+    of every so many steps rather than after the last.
 
     With `draws_from_rng` each row of the batch gets a number of its own, new at every step, to draw tokens from.
 
@@ -161,7 +163,7 @@ def make_update(
         reference = state.reference
         if reference is not None and reference_every:
             reference = jax.lax.cond(
-                finite & ((state.step + 1) % reference_every == 0),
+                finite & ((state.step + 1) % reference_every == reference_at),
                 lambda old, new: tr_dpo_soft_update(old, new, alpha=reference_weight),
                 lambda old, new: old,
                 reference,

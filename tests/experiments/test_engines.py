@@ -85,9 +85,9 @@ def test_nlpos_mask_policy_is_renewed_every_so_many_iterations_and_kept_between(
     memory = engine.init(params[0])
     again = lambda memory: engine.draw(memory, params[0], TOKENS, MASK, jax.random.key(1)).tokens  # noqa: E731
     first = again(memory)
-    once = engine.update(memory, params[1])
+    once = engine.update(memory, params[1], {})
     np.testing.assert_array_equal(again(once), first)
-    twice = engine.update(once, params[1])
+    twice = engine.update(once, params[1], {})
     assert (again(twice) != first).any()
     jax.tree.map(np.testing.assert_array_equal, twice["mask_policy"], params[1])
 
@@ -152,7 +152,7 @@ def test_d2lols_turns_after_tau_iterations(params):
         expected = made(twin, beta=0.9).draw(made(twin).init(params[1]), params[0], TOKENS, MASK, jax.random.key(6))
         np.testing.assert_array_equal(got.tokens, expected.tokens)
         assert set(got.columns["iterations"]) == {iteration}
-        memory = engine.update(memory, params[0])
+        memory = engine.update(memory, params[0], {})
 
 
 def test_a_guide_comes_from_a_directory_whether_or_not_the_policy_has_a_value_head(params, tmp_path):

@@ -8,7 +8,7 @@ import test_reinforce
 import tiny_runs
 
 from alignment.models import heads
-from alignment.training import last_completions, mesh, rollouts
+from alignment.training import last_completions, mesh, references, rollouts
 from alignment.training.logging import read_metrics
 from experiments import prompt_sets, reinforce, rolling_out
 
@@ -205,8 +205,14 @@ def test_a_separate_value_model_learns_at_its_own_rate_and_a_still_policy_stays_
 
 
 def test_resampling_trains_on_as_many_completions_as_there_were(tmp_path, monkeypatch):
-    sizes, put = [], mesh.put_batch
-    monkeypatch.setattr(mesh, "put_batch", lambda m, b: sizes.append(b["mask"].shape[:2]) or put(m, b))
+    sizes, put = [], mesh.put_rows
+
+    def watched(device_mesh, rows):
+        if isinstance(rows, dict):  # rows to train on, and not prompts to sample from
+            sizes.append(rows["mask"].shape[:2])
+        return put(device_mesh, rows)
+
+    monkeypatch.setattr(mesh, "put_rows", watched)
     config = tiny(1)
     config.advantages = {"grpo_advantages": {}, "pf_bw_weights": {"gives": "sampling_weights"}}
     reinforce.run(config, tmp_path)
@@ -223,6 +229,33 @@ def test_a_reference_that_becomes_the_policy_after_every_step_is_left_by_one_ste
         penalties = [r["loss/kl_k3"] for r in rows(tmp_path / str(every))]
         assert penalties[0] == pytest.approx(0.0, abs=1e-6)
         assert all(p == pytest.approx(0.0, abs=1e-6) for p in penalties[1:]) == still
+
+
+def test_an_auxiliary_policy_is_solved_for_before_the_one_that_plays_and_on_the_same_rollout(tmp_path, monkeypatch):
+    """The loss of onpo is eta^2 / 4 where policy and reference agree: at the first step of either half only."""
+    config = tiny(3, training__minibatches=1, training__epochs=2, training__auxiliary=True)
+    config.advantages, config.objective = {}, {"onpo": {"weight": 1.0, "eta": 1.0}}
+    config.rollout.judge, config.rollout.pairs = "rewards", "best_and_worst"
+    config.optimizer.learning_rate = 3e-3
+    begun, auxiliary = [], references.auxiliary
+
+    def watched(state):
+        new = auxiliary(state)
+        begun.append([tiny_runs.digest(jax.device_get(x)) for x in (state.params, state.reference, new)])
+        return new
+
+    monkeypatch.setattr(references, "auxiliary", watched)
+    reinforce.run(config, tmp_path / "two")
+    # What is logged is the last step: it begins where the auxiliary policy, solved for by then, stands.
+    assert [r["loss"] for r in rows(tmp_path / "two")] == [pytest.approx(0.25, abs=1e-5)] * 3
+    assert all(new == reference for _, reference, new in begun)
+    assert begun[0][0] == begun[0][1], "the run begins with both alike"
+    assert all(played != reference for played, reference, _ in begun[1:])
+    assert len({reference for _, reference, _ in begun}) == 3, "the auxiliary policy moves in every iteration"
+
+    config.training.epochs = 4
+    reinforce.run(config, tmp_path / "four")
+    assert all(r["loss"] < 0.249 for r in rows(tmp_path / "four")), "the second step of a half has moved"
 
 
 def test_the_kl_controller_moves_its_coefficient_and_keeps_it_in_the_checkpoint(tmp_path):

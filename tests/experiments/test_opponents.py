@@ -90,12 +90,12 @@ def test_opponents_stand_before_the_places_of_the_demonstrations(params):
 @pytest.mark.parametrize("decay", [0.0, 0.75, 1.0])
 def test_the_average_follows_the_policy_by_its_decay(params, decay):
     engine = made("nash_ema", decay=decay)
-    memory = engine.update(engine.init(params[0]), params[1])
+    memory = engine.update(engine.init(params[0]), params[1], {})
     jax.tree.map(
         lambda found, old, new: np.testing.assert_allclose(found, decay * old + (1 - decay) * new, atol=1e-5),
         memory["remembered"], *params,
     )  # fmt: skip
-    still = engine.update(engine.init(params[0]), params[0])  # a fixed point
+    still = engine.update(engine.init(params[0]), params[0], {})  # a fixed point
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), still["remembered"], params[0])
 
 
@@ -104,7 +104,7 @@ def test_a_past_self_is_renewed_every_so_many_iterations_and_never_without(param
         engine = made("selm", refresh_every=every)
         memory = engine.init(params[0])
         for expected in renewed:
-            memory = engine.update(memory, params[1])
+            memory = engine.update(memory, params[1], {})
             jax.tree.map(np.testing.assert_array_equal, memory["remembered"], params[expected])
 
 

@@ -212,6 +212,9 @@ def hangs(prompt, completion, record):
     "change,words",
     [
         (lambda c: c.rollout.update(prompts=3), "config.training.minibatches: 2 does not divide the 3"),
+        (lambda c: c.reference.update(update_every=3), "update_every: 3 is no multiple of the 2 steps of an iteration"),
+        (lambda c: c.training.update(auxiliary=True), "config.training.epochs: 1 cannot be halved"),
+        (lambda c: (c.training.update(auxiliary=True, epochs=2), c.reference.update(update_every=2)), "must be 0 with"),
         (lambda c: c.rollout.update(group_size=0), "config.rollout.group_size: must be at least 1"),
         (lambda c: c.rollout.update(temperature=0.0), "config.rollout.temperature: must be above 0"),
         (lambda c: c.data.update(source="task:juggling"), "no task 'juggling'"),

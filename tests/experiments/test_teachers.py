@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import tiny_runs
 
+from alignment import statistics
 from alignment.data import tokenizers
 from alignment.models import decoder
-from alignment.training import mesh
+from alignment.training import mesh, rollouts
 from configs import common, online
 from experiments import engines, finetune, from_config, make_data, reinforce, teachers
 
@@ -151,10 +152,56 @@ def test_the_proposal_is_an_older_policy_until_it_is_refreshed():
     )
     engine = engines.make(config, model, BYTES)
     first, second, third = (model.init(jax.random.key(i)) for i in range(3))
-    memory = engine.update(engine.init(first), second)
+    memory = engine.update(engine.init(first), second, {})
     np.testing.assert_array_equal(memory["proposal"]["embedding"], first["embedding"])
-    memory = engine.update(memory, third)
+    memory = engine.update(memory, third, {})
     np.testing.assert_array_equal(memory["proposal"]["embedding"], third["embedding"])
+
+
+def test_the_proposal_becomes_the_policy_only_if_that_is_nearer_to_the_target():
+    config = online.after_warm_up(
+        {"target_logps": {}, "prompt_log_partitions": {"gives": "log_partitions"}}, {}, {"dpg": {"weight": 1.0}}
+    )
+    config.data.completion_length, config.rollout.group_size = 6, 16
+    config.rollout.engine, config.rollout.engine_settings = "experiments.engines:nearest_policy", {"refresh_every": 1}
+    model = decoder.build(
+        decoder.DecoderConfig(vocab_size=320, hidden_size=8, intermediate_size=8, num_layers=1, num_heads=2)
+    )
+    engine = engines.make(config, model, BYTES)
+    first, second = (model.init(jax.random.key(i)) for i in range(2))
+    tokens, mask = rollouts.pad_prompts([[5, 6], [7]], 3, 0)
+    drawn = engine.draw(engine.init(first), second, tokens, mask, jax.random.key(4))
+    rows = rollouts.to_rows(tokens, mask, drawn, 16, np.arange(2))
+    needed = statistics.Needs(frozenset({"token_logps"}), {}, frozenset())
+
+    def logps(params):
+        of_tokens = statistics.compute(needed, model, params, {}, rows)["policy_token_logps"]
+        return np.where(rows["mask"], of_tokens, 0.0).sum(axis=-1)
+
+    behaviour = rows["behaviour_token_logps"].sum(axis=-1)
+    np.testing.assert_allclose(logps(first), behaviour, rtol=1e-4)
+    prefers = np.sign(logps(second) - behaviour)  # the completions that the policy writes more often than the proposal
+    assert (prefers > 0).any(axis=1).all() and (prefers < 0).any(axis=1).all()
+
+    def proposal_after(likes, valid=True):
+        """For a target whose weights P / (Z q) are e^5 or e^-5."""
+        columns = {"target_logps": behaviour + 5 * likes + 0.3, "log_partitions": np.full((2, 16), 0.3, np.float32)}
+        columns["valid"] = np.broadcast_to(valid, (2, 16))
+        return engine.update(engine.init(first), second, rows | columns)["proposal"]["embedding"]
+
+    np.testing.assert_array_equal(proposal_after(prefers), second["embedding"])
+    np.testing.assert_array_equal(proposal_after(-prefers), first["embedding"])
+    torn = prefers * [[-1], [2]]  # the second prompt speaks louder, for the policy
+    np.testing.assert_array_equal(proposal_after(torn), second["embedding"])
+    np.testing.assert_array_equal(proposal_after(torn, [[True], [False]]), first["embedding"])
+
+    config.shaping = {"target_logps": {}}
+    with pytest.raises(ValueError, match=r"config\.shaping must give log_partitions"):
+        engines.make(config, model, BYTES)
+    config.shaping = {"target_logps": {}, "log_partitions": {}}
+    config.rollout.top_k = 5
+    with pytest.raises(ValueError, match="leave out completions that the target may want"):
+        engines.make(config, model, BYTES)
 
 
 def test_lists_to_rerank_are_ordered_by_what_their_candidates_share_with_the_query(tmp_path):

@@ -234,6 +234,14 @@ def test_each_prompt_has_its_own_normaliser():
     assert np.isnan(outside[-1])
 
 
+def test_the_gain_over_the_proposal_is_the_difference_of_both_kls():
+    policy, proposal, target = distributions(16)
+    drawn = jnp.exp(proposal)  # every outcome once, weighted by how often it is drawn
+    gains = metrics.target_kl_gain(policy, proposal, target + 0.6, jnp.full(K, 0.6))
+    expected = kl(target, proposal) - kl(target, policy)
+    np.testing.assert_allclose((drawn * gains).sum(), expected, rtol=1e-4)
+
+
 def test_both_distances_are_exact_on_every_outcome_once():
     policy, _, target = distributions(14)
     uniform, log_z = jnp.full(K, -math.log(K)), jnp.full(K, 0.6)
