@@ -5,7 +5,8 @@ name looked up in `alignment.losses`; metrics are the same without weights, look
 `side` and `reduction` (and `reduction_length` for the reduction `constant`) are the only keys that are not
 hyperparameters, but for `kernel`: an entry may carry a name of its own and say there which kernel it is, so that one
 kernel serves twice; and for `mask`: a column of `statistics.TOKEN_MASKS` that stands for the kernel's argument `mask`,
-so that it acts on those tokens alone.
+so that it acts on those tokens alone; and for `active`: from which share of the training to which a term of the
+objective counts, (0.0, 0.5) for the first half. The loss is the sum of the terms that are active.
 
 In place of a kernel an entry may name its parts: a `margin` of `alignment.losses.margins`, a `link` of
 `alignment.losses.links` and, if wanted, a `weighting` of `alignment.losses.weights`. Any margin goes with any link, and
@@ -41,7 +42,7 @@ BOOLEAN = ("mask", "desirable", "valid", "correct", "rated", "ties", "satisfied"
 BOOLEAN += ("chosen_harmful", "rejected_harmful", "opponents", *statistics.TOKEN_MASKS)
 MASKS = (*statistics.TOKEN_MASKS, "rated")  # alone, each says which entries a term is of
 SIZES = {"heads": 1, "ratings": 1, "objectives": 2}  # of a run whose model or data say nothing of them
-RESERVED = ("kernel", *PARTS, "mask", "weight", "side", "reduction", "reduction_length")
+RESERVED = ("kernel", *PARTS, "mask", "weight", "side", "reduction", "reduction_length", "active")
 
 
 class Term(NamedTuple):
@@ -56,6 +57,7 @@ class Term(NamedTuple):
     mask: str  # the mask that per-token values are reduced under; "" for per-example values
     method: StatefulKernel | None
     batch_wide: bool  # an example's value depends on the whole batch, so micro-batches would change it
+    active: tuple[int, int] | None = None  # the first step (from 0) at which it counts and the first after; None: all
 
 
 def public_names(namespace: ModuleType | SimpleNamespace) -> list[str]:
@@ -229,15 +231,47 @@ def bind(
     sides: tuple[str, ...],
     columns: Iterable[str],
     sizes: Mapping[str, int] = SIZES,
+    steps: int | None = None,
 ) -> tuple[Term, ...]:
     """Binds each entry of a config section; before any compilation, a ValueError names the key that does not fit.
 
-    `sizes` are the numbers of reward heads of the model, of ratings in the data and of rewards per completion.
+    `sizes` are the numbers of reward heads of the model, of ratings in the data and of rewards per completion. `steps`
+    are those of the whole training, for terms that are `active` in a part of it; None refuses such terms.
     """
     columns = tuple(columns)
-    return tuple(
-        _bind_one(name, settings or {}, namespace, kind, sides, columns, sizes) for name, settings in spec.items()
+    terms = tuple(
+        _bind_one(name, settings or {}, namespace, kind, sides, columns, sizes)._replace(
+            active=_active(f"config.{kind}.{name}.active", settings or {}, steps)
+        )
+        for name, settings in spec.items()
     )
+    starts = [0, *(term.active[1] for term in terms if term.active)]
+    for start in sorted(starts):  # what is active changes at an end, or it has been from the beginning
+        if terms and start != steps and not any(_covers(term, start) for term in terms):
+            raise ValueError(f"config.{kind}: no term is active at step {start} of {steps}, from 0; change an `active`")
+    return terms
+
+
+def _active(where: str, settings: Mapping[str, Any], steps: int | None) -> tuple[int, int] | None:
+    """The steps [first, last) of an entry's `active`; None for all of them."""
+    if "active" not in settings:
+        return None
+    if steps is None:
+        raise ValueError(f"{where}: only terms of the objective of experiments.finetune can be active for a while")
+    given = settings["active"]
+    shares = tuple(given) if isinstance(given, list | tuple) else ()
+    numbers = len(shares) == 2 and all(isinstance(x, int | float) and not isinstance(x, bool) for x in shares)
+    if not (numbers and 0 <= shares[0] < shares[1] <= 1):
+        raise ValueError(f"{where}: must be two shares of the training, 0 <= from < to <= 1, got {given!r}")
+    first, last = (round(share * steps) for share in shares)
+    if first == last:
+        raise ValueError(f"{where}: {given!r} is no whole step of the {steps} of this run")
+    return None if (first, last) == (0, steps) else (first, last)
+
+
+def _covers(term: Term, step: Any) -> Any:
+    """Whether the term counts at this step, an integer or a traced one."""
+    return True if term.active is None else (term.active[0] <= step) & (step < term.active[1])
 
 
 class Estimator(NamedTuple):
@@ -264,7 +298,7 @@ def bind_estimators(
     bound, columns = [], list(columns)
     for name, settings in sorted(spec.items(), key=lambda item: ((item[1] or {}).get("order", 0), item[0])):
         settings = settings or {}
-        for key in ("weight", "reduction", "reduction_length", "side"):
+        for key in ("weight", "reduction", "reduction_length", "side", "active"):
             if key in settings:
                 raise ValueError(f"config.{kind}.{name}.{key}: belongs to terms of an objective")
         plain = {k: v for k, v in settings.items() if k not in ("gives", "order")}
@@ -456,11 +490,32 @@ def weights(terms: Iterable[Term], sides: tuple[str, ...], batch: Mapping) -> di
     return {term.name: term.reduction.weight(_mask(term, sides, batch)) for term in terms}
 
 
-def update_states(terms: Iterable[Term], states: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
-    """All states after a step, those of stateful terms renewed from what `evaluate` kept of all its micro-batches."""
+def total(terms: Iterable[Term], parts: Mapping[str, Any], step: Any) -> Any:
+    """The loss at a step, counted from 0: the weighted sum of the terms that are active. `step` may be traced."""
+    loss: Any = 0
+    for term in terms:
+        part, counts = term.weight * parts[term.name], _covers(term, step)
+        if isinstance(counts, bool):  # known: plain numbers stay what they are
+            loss += part if counts else 0
+        else:
+            loss += jnp.where(counts, part, 0.0)
+    return loss
+
+
+def update_states(
+    terms: Iterable[Term], states: Mapping[str, Any], kept: Mapping[str, Any], step: Any
+) -> dict[str, Any]:
+    """All states after a step, those of active stateful terms renewed from what `evaluate` kept of all micro-batches.
+
+    `step` is the number of the step that was taken, from 0.
+    """
     new = dict(states)
     for term in terms:
         if term.method:
             update = term.method.update
-            new[term.name] = update(states[term.name], kept[term.name], **_only(update, term.hyperparameters))
+            moved = update(states[term.name], kept[term.name], **_only(update, term.hyperparameters))
+            if term.active is not None:
+                counts = _covers(term, step)
+                moved = jax.tree.map(lambda n, o, c=counts: jnp.where(c, n, o), moved, states[term.name])
+            new[term.name] = moved
     return new

@@ -3,7 +3,8 @@
 python -m experiments.finetune --config=configs/climb.py --workdir=runs/climb
 python -m experiments.finetune --config=configs/climb.py:vocabulary --workdir=runs/climb_vocabulary
 
-Easy is what a unigram model finds likely. The paper reports no consistent gain. Token 260 stands for unknown ones.
+Easy is what a unigram model finds likely. The paper reports no consistent gain. Token 260 stands for unknown ones. The
+third curriculum, of objectives, is configs/climb_objectives.py.
 
 Not measured yet.
 """

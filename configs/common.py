@@ -103,7 +103,7 @@ def base() -> ConfigDict:
     config.guard.tau = 0.01
 
     config.objective = ConfigDict()  # kernel of alignment.losses or of alignment.policy_gradients -> {weight, side,
-    # reduction, hyperparameters}
+    # reduction, active (from, to: shares of training.steps in which the term counts), hyperparameters}
     config.metrics = ConfigDict()  # function of alignment.metrics -> the same without weight
     config.draws = ConfigDict()  # for kernels that read sampled_tokens
     config.draws.count = 256  # tokens that the policy draws at each place of a completion, anew at every step
@@ -443,6 +443,15 @@ def check_numbers(config: ConfigDict) -> None:
             f"gradients of their own; set it to 1 with config.training.gradient={config.training.gradient!r}"
         )
     check_gradient(config, GRADIENTS)
+    for name, entry in config.objective.items():
+        if entry and "active" in entry and (
+            config.training.gradient != "ordinary" or config.diagnostics.gradient_entanglement
+        ):
+            raise ValueError(
+                f"config.objective.{name}.active: training.gradient={config.training.gradient!r} and "
+                f"diagnostics.gradient_entanglement={config.diagnostics.gradient_entanglement} must be 'ordinary' and "
+                "0, for terms that are active in a part of the training"
+            )
     if config.model.control_tokens < 0 or (config.before_controls and not config.model.control_tokens):
         raise ValueError(
             f"config.model.control_tokens: must be at least {int(config.before_controls)}, got "

@@ -8,6 +8,12 @@ python -m experiments.finetune --config=configs/first_ranknet.py --workdir=runs/
 The prompts list four candidates with a letter each; the answer spells their order, of which the first letter is read.
 Without these files it ranks the corpus' lists by their first byte, which says nothing.
 
+The trained model reranks lists of any length, here in windows of the four candidates that it has seen at once:
+
+echo '{"prompt": "jzkr:", "candidates": ["koee", "uiio", "ruzj", "aeio", "zjkr", "zkoe"]}' > runs/lists.jsonl
+python -m experiments.rerank --run=runs/first_ranknet --input=runs/lists.jsonl --output=runs/reranked.jsonl \
+    --window=4 --stride=2
+
 Not measured yet.
 """
 

@@ -173,10 +173,13 @@ def mean_values(evaluation, params, frozen_params, method_state, batches, tables
     return {k: sums[k] / weights[k] if weights[k] else float("nan") for k in sums}
 
 
-def evaluate(terms, *arguments) -> dict[str, float]:
-    """The loss and every metric over the whole evaluation set; `arguments` are those of `mean_values`."""
+def evaluate(terms, at: int, *arguments) -> dict[str, float]:
+    """The loss and every metric over the whole evaluation set; `arguments` are those of `mean_values`.
+
+    The loss is that of the terms that the last of `at` steps descended; every term is there beside it.
+    """
     means = mean_values(*arguments)
-    loss = sum(t.weight * means[t.name] for t in terms)
+    loss = objective.total(terms, means, at - 1)
     silent = {objective_gradients.MEMORY, *([terms[0].name] if len(terms) == 1 else [])}
     return {"loss": loss} | {k: v for k, v in means.items() if k not in silent}
 
@@ -240,7 +243,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     columns += ["token_rewards"] if any(config.data.revision_prompts.values()) else []
     sizes = objective.SIZES | data.sizes | {"heads": config.model.reward_heads}
     kernels = objective.union(alignment.losses, alignment.policy_gradients)
-    terms = objective.bind(config.objective.to_dict(), kernels, "objective", data.sides, columns, sizes)
+    terms = objective.bind(
+        config.objective.to_dict(), kernels, "objective", data.sides, columns, sizes, config.training.steps
+    )
     metrics = objective.bind(config.metrics.to_dict(), alignment.metrics, "metrics", data.sides, columns, sizes)
     combined = config.training.gradient in common.COMBINATIONS
     terms = objective_gradients.with_memory(terms, config.training.accumulate) if combined else terms
@@ -491,7 +496,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 models = (train_state.params, step.with_reference(frozen_params, train_state), train_state.method_state)
                 evaluated, last_evaluation = (
                     at,
-                    evaluate(terms, evaluation, *models, evaluation_batches, tables["eval"], device_mesh),
+                    evaluate(terms, at, evaluation, *models, evaluation_batches, tables["eval"], device_mesh),
                 )
                 if entanglement:
                     last_evaluation |= mean_values(entanglement, *models, few_batches, tables["eval"], device_mesh)

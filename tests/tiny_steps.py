@@ -58,12 +58,13 @@ def params_and_reference(scale=0.3):
 
 
 def take(spec, data, *, accumulate=1, metrics=None, optimizer=None, shape=None, devices=1, params=None, steps=1,
-         pairwise=False, sides=SIDES, model=MODEL, rules=mesh.RULES):  # fmt: skip
+         total=None, pairwise=False, sides=SIDES, model=MODEL, rules=mesh.RULES):  # fmt: skip
     """`steps` steps of the objective `spec` on the same batch; returns (state before, state after, logs).
 
-    `pairwise` takes the pairwise normalised gradient in place of the ordinary one.
+    `total` is how many the training has, for terms that are active in a part of it; `pairwise` takes the pairwise
+    normalised gradient in place of the ordinary one.
     """
-    terms = objective.bind(spec, alignment.losses, "objective", sides, COLUMNS)
+    terms = objective.bind(spec, alignment.losses, "objective", sides, COLUMNS, steps=total)
     shown = objective.bind(metrics or {}, alignment.metrics, "metrics", sides, COLUMNS)
     # Plain gradient descent: the change of a parameter is its gradient, which Adam would rescale.
     optimizer = optimizer or optax.sgd(1.0)

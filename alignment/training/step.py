@@ -69,17 +69,23 @@ def make_step(
     optimizer: optax.GradientTransformation,
     **settings: Any,
 ) -> Callable[[TrainState, Any, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
-    """The step along the gradient of the loss; `settings` are those of `make_update`, which says what it gives."""
+    """The step along the gradient of the loss; `settings` are those of `make_update`, which says what it gives.
 
-    def gradient(params, frozen_params, method_state, denominators, rows):
-        def loss_of(params):
-            sums, logged, kept = losses(params, frozen_params, method_state, rows)
-            parts = divide(sums, denominators)
-            return sum(t.weight * parts[t.name] for t in terms), (parts, logged, kept)
+    The loss is of the terms that are active at `state.step`; the logs have them all.
+    """
 
-        return jax.value_and_grad(loss_of, has_aux=True)(params)
+    def step(state: TrainState, frozen_params, batch):
+        def gradient(params, frozen_params, method_state, denominators, rows):
+            def loss_of(params):
+                sums, logged, kept = losses(params, frozen_params, method_state, rows)
+                parts = divide(sums, denominators)
+                return objective.total(terms, parts, state.step), (parts, logged, kept)
 
-    return make_update(gradient, terms, metrics, sides, optimizer, **settings)
+            return jax.value_and_grad(loss_of, has_aux=True)(params)
+
+        return make_update(gradient, terms, metrics, sides, optimizer, **settings)(state, frozen_params, batch)
+
+    return step
 
 
 def make_update(
@@ -155,7 +161,7 @@ def make_update(
         proposed = (
             optax.apply_updates(state.params, updates),
             opt_state,
-            objective.update_states(terms, state.method_state, kept),
+            objective.update_states(terms, state.method_state, kept, state.step),
         )
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         current = (state.params, state.opt_state, state.method_state)

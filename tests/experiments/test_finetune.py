@@ -80,6 +80,25 @@ def test_stopped_and_resumed_is_bit_identical(tmp_path, monkeypatch, capsys):
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
+def test_terms_that_are_active_in_turn_are_resumed_bit_identical(tmp_path, monkeypatch):
+    spec = {"dpo": {"active": (0.0, 0.5)}, "sft": {"side": "chosen", "active": (0.5, 1.0)}}
+    config = tiny_runs.dpo(4, spec)
+    finetune.run(config, tmp_path / "whole")
+    with monkeypatch.context() as m:
+        stop_after(m, 3)
+        with pytest.raises(SystemExit):
+            finetune.run(config, tmp_path / "parts")
+    finetune.run(config, tmp_path / "parts")
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert final_params(config, tmp_path / "parts") == final_params(config, tmp_path / "whole")
+    rows = read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    (evaluation,) = [r for r in rows if r["split"] == "eval"]
+    assert evaluation["loss"] == evaluation["sft"] != evaluation["dpo"]
+    for row in rows:
+        if row["split"] == "train":
+            assert row["loss"] == row["loss/dpo" if row["step"] <= 2 else "loss/sft"]
+
+
 def test_a_reference_that_moves_is_resumed_bit_identical(tmp_path, monkeypatch):
     """Stopped right after the first of three updates; the frozen start would give other losses."""
     config = tiny_runs.dpo(7)
@@ -367,6 +386,13 @@ CONFIGS = {
     "stored reference that moves": (
         change(precompute_reference=True, reference={"update_every": 2}),
         ["config.reference.update_every", "config.precompute_reference", "stale"],
+    ),
+    "terms in turn whose gradients are combined": (
+        change(objective={"dpo": {"active": (0.0, 1.0)}}, training={"gradient": "mgda"}),
+        ["config.objective.dpo.active", "training.gradient='mgda'"],
+    ),
+    "terms in turn with a gap": (
+        change(objective={"dpo": {"active": (0.3, 1.0)}}), ["config.objective", "no term is active at step 0 of 3"]
     ),
     "reference that moves backwards": (change(reference={"update_every": -1}), ["config.reference.update_every", "-1"]),
     "more than the whole policy": (change(reference={"update_weight": 1.5}), ["config.reference.update_weight", "1.5"]),
