@@ -23,7 +23,7 @@ from absl import app, flags
 from alignment import analysis
 from alignment.multi_objective import proxy_points
 from alignment.training import proxy_figures
-from experiments import finetune
+from experiments import command
 from experiments.from_config import say
 
 SEEDS = flags.DEFINE_integer("bandits", 5, "Bandits, each with all of the runs.")
@@ -96,7 +96,7 @@ def run(workdir: Path, seeds: int = 5) -> dict[str, list[dict[str, Any]]]:
     """All runs; returns by method what stands in runs.jsonl."""
     if seeds < 1:
         raise ValueError(f"--bandits: must be at least 1, got {seeds}")
-    finetune.check_writable(workdir)
+    command.check_writable(workdir)
     rewards, utilities = problems(seeds)
     keys = noise(seeds)
     curves, thresholds = histories(rewards, utilities, _STEPS)
@@ -174,8 +174,8 @@ def table(lines: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def main(_) -> None:
-    with finetune.as_command():
-        run(Path(finetune.WORKDIR.value), SEEDS.value)
+    with command.as_command():
+        run(Path(command.WORKDIR.value), SEEDS.value)
 
 
 if __name__ == "__main__":

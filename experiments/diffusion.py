@@ -33,7 +33,15 @@ from alignment.rewards import runner, tasks
 from alignment.training import checkpoints, maskings, mesh, optimizer, preemption, rollouts, step
 from alignment.training import logging as metrics_log
 from configs import common, diffusion
-from experiments import finetune, from_config, prompt_sets, reinforce, reward_models, sampling
+from experiments import (
+    command,
+    from_config,
+    prompt_sets,
+    reinforce,
+    reward_models,
+    sampling,
+    stages,
+)
 from experiments.from_config import say
 
 
@@ -41,7 +49,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """One run from prompts to checkpoint; returns what it prints at the end. A SIGTERM saves and exits with 0."""
     common.check_keys(config, diffusion.base(), free=diffusion.FREE)
     diffusion.check_numbers(config)
-    if (result := finetune.finished(config, workdir, config.training.iterations)) is not None:
+    if (result := stages.finished(config, workdir, config.training.iterations)) is not None:
         reinforce.report(result)
         return result
     if config.distributed or jax.process_count() > 1:
@@ -86,7 +94,7 @@ def up_to_end(responses: np.ndarray, eos_id: int) -> np.ndarray:
 
 def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> dict[str, Any]:
     name = "+".join(config.objective)
-    finetune.check_writable(workdir)
+    command.check_writable(workdir)
     settings, group_size, length = config.rollout, config.rollout.group_size, config.data.completion_length
     from_samples, inpainting = settings.responses == "samples", config.inpainting
 
@@ -149,9 +157,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     rules = from_config.sharding_rules(config, model)
     mask_id = tokenizer.vocab_size
     if config.before:
-        finetune.run_before(config, workdir, run)
-        given_params = finetune.params_before(config, workdir, model, device_mesh)
-        say(f"{name}: starting from the parameters in {finetune.before_directory(config, workdir)}")
+        stages.run_before(config, workdir, run)
+        given_params = stages.params_before(config, workdir, model, device_mesh)
+        say(f"{name}: starting from the parameters in {stages.before_directory(config, workdir)}")
     params = from_config.initial_params(model, given_params, config.seed, device_mesh, rules)
     frozen_models = {"reference": model} if "reference" in needs.models else {}
     frozen_params = {whose: jax.tree.map(jnp.copy, params) for whose in frozen_models}
@@ -382,7 +390,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
                 if int(logs["skipped_in_a_row"]) >= config.training.max_skipped_in_a_row:
                     path = workdir / "nonfinite.json"
                     path.write_text(json.dumps({"iteration": at, "prompt_ids": batch["ids"].tolist()}, indent=1))
-                    raise finetune.RunStopped(
+                    raise command.RunStopped(
                         f"{name} iteration {at}: loss or gradient was not finite {int(logs['skipped_in_a_row'])} steps "
                         f"in a row; the prompts' ids are in {path}"
                     )
@@ -426,7 +434,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
     result["checkpoint"] = str(workdir / "checkpoints" / str(config.training.iterations))
     result["metrics"], result["curves"] = str(workdir / "metrics.jsonl"), str(workdir / "curves.png")
     metrics_log.draw_curves(history, workdir / "curves.png", name)
-    finetune.store_result(config, workdir, result)
+    stages.store_result(config, workdir, result)
     if failures_so_far.failed:
         say(f"{name}: {failures_so_far}")
     reinforce.report(result)
@@ -434,4 +442,4 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal) -> di
 
 
 if __name__ == "__main__":
-    finetune.start(run)
+    command.start(run)

@@ -25,7 +25,7 @@ from alignment import objective, statistics
 from alignment.models import decoder
 from alignment.training import costs, mesh
 from configs import common
-from experiments import finetune, from_config
+from experiments import command, from_config
 
 # Llama 3.1's shapes (Grattafiori et al. 2024, arXiv:2407.21783).
 MODELS = {
@@ -197,9 +197,9 @@ def main(_) -> None:
         if _PAGE.value:
             Path(_PAGE.value).write_text(page())
             return
-        if finetune.CONFIG.value is None:
+        if command.CONFIG.value is None:
             raise ValueError("--config: missing; the config whose run is to be estimated")
-        title, rows = estimate(finetune.CONFIG.value, costs.HARDWARE[_HARDWARE.value], _MODEL.value)
+        title, rows = estimate(command.CONFIG.value, costs.HARDWARE[_HARDWARE.value], _MODEL.value)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(title)

@@ -33,7 +33,7 @@ from alignment.data.fields import DataError
 from alignment.rewards.runner import RewardReport
 from configs import common
 from configs import evaluate as evaluate_config
-from experiments import evaluation_columns, evaluation_figures, evaluation_records, finetune
+from experiments import command, evaluation_columns, evaluation_figures, evaluation_records
 from experiments.evaluation_columns import COLUMNS, OF_COMPARISONS, Row
 from experiments.evaluation_figures import Finding
 from experiments.from_config import say
@@ -156,7 +156,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, list[dict[str, Any]]]:
     common.check_keys(config, evaluate_config.base(), free=evaluate_config.FREE)
     evaluate_config.check_numbers(config)
     metrics = bind(config)
-    finetune.check_writable(workdir)
+    command.check_writable(workdir)
 
     # --- records, and whether they have what is asked for
     rows = evaluation_records.read(config)
@@ -206,4 +206,4 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 if __name__ == "__main__":
-    finetune.start(run)
+    command.start(run)

@@ -32,7 +32,7 @@ from alignment.policy_gradients import (
     ta_lpo,
 )  # fmt: skip
 from configs import common, evolution
-from experiments import finetune, toy_loop
+from experiments import command, stages, toy_loop
 from experiments.from_config import say
 
 Array = jax.Array
@@ -206,7 +206,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """One run of evolution; returns what it prints at the end. A SIGTERM saves and exits with 0."""
     common.check_keys(config, evolution.base(), free=evolution.FREE)
     evolution.check_numbers(config)
-    if (result := finetune.finished(config, workdir, config.training.steps)) is not None:
+    if (result := stages.finished(config, workdir, config.training.steps)) is not None:
         report(result)
         return result
     settings, es = config.agent, config.evolution
@@ -280,7 +280,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     result |= {"returns": {k: v[-1] for k, v in curves.items()}, "learning_rates": rates, "curves_of_returns": curves}
     result |= {"metrics": str(workdir / "metrics.jsonl"), "figure": str(workdir / "learning.png")}
     draw(workdir / "learning.png", curves, config.task.name)
-    finetune.store_result(config, workdir, result)
+    stages.store_result(config, workdir, result)
     report(result)
     return result
 
@@ -311,4 +311,4 @@ def report(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    finetune.start(run)
+    command.start(run)

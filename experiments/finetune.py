@@ -10,32 +10,23 @@ writes it (the model in hugging_face/ then has the adapters merged in).
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import functools
-import hashlib
 import json
-import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from absl import app, flags
-from absl import logging as absl_logging
-from jax.experimental import multihost_utils
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 import alignment.losses
 import alignment.metrics
 import alignment.policy_gradients
 from alignment import objective, statistics
 from alignment.data import pipeline
-from alignment.models import decoder, lora, multi_head
+from alignment.models import lora, multi_head
 from alignment.training import (
     checkpoints,
     embedding_noise,
@@ -52,6 +43,7 @@ from alignment.training import (
 from alignment.training import logging as metrics_log
 from configs import common
 from experiments import (
+    command,
     confidence,
     diagnostics,
     exporting,
@@ -59,104 +51,16 @@ from experiments import (
     gold_reward,
     guarding,
     reward_models,
+    stages,
     teachers,
     training_data,
 )
 from experiments.from_config import say
 
 
-class RunStopped(RuntimeError):
-    """The run cannot go on; the message says why and where the details are."""
-
-
-def heads_before(config: ConfigDict) -> int:
-    """How many reward heads the earlier run hands on; a diffusion model has none and its config no such key."""
-    return config.get("before_heads", 0)
-
-
-def config_before(config: ConfigDict) -> ConfigDict:
-    """The config this one starts from, whole. The model, the seed, the mesh and the tokenizer are this run's: both must
-    agree, so they are said once."""
-    before = ConfigDict(config.before.to_dict())
-    before.seed, before.distributed = config.seed, config.distributed
-    before.model, before.mesh = ConfigDict(config.model.to_dict()), ConfigDict(config.mesh.to_dict())
-    before.model.reward_heads, before.model.output_heads = heads_before(config), 0
-    before.model.control_tokens = config.model.control_tokens if config.get("before_controls") else 0
-    if "reward_head" in before.mesh.rules and not heads_before(config):  # which the earlier model does not have
-        del before.mesh.rules["reward_head"]
-    before.data.tokenizer = config.data.tokenizer
-    return before
-
-
-def store_result(config: ConfigDict, workdir: Path, result: Mapping[str, Any]) -> None:
-    """Writes WORKDIR/result.json, whole or not at all: its being there says that the run is through."""
-    temporary = workdir / "result.json.tmp"
-    temporary.write_text(json.dumps({"config": checkpoints.as_json(config.to_dict()), "result": result}, indent=1))
-    temporary.replace(workdir / "result.json")
-
-
-def run_before(config: ConfigDict, workdir: Path, run_stage: Callable | None = None) -> dict[str, Any]:
-    """Runs the config this one starts from, or finds it finished, and returns its result.
-
-    `run_stage` is the `run` of the script that the config before belongs to, if that is another one.
-    """
-    directory = before_directory(config, workdir)
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as lock:  # runs that share a beginning: one does it, the others wait
-        if jax.process_index() == 0:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        if jax.process_count() > 1:  # no process may look whether it is finished before the first holds the lock
-            multihost_utils.sync_global_devices("before")
-        return (run_stage or run)(config_before(config), directory)
-
-
-def before_directory(config: ConfigDict, workdir: Path) -> Path:
-    return Path(config.before_workdir) if config.before_workdir else workdir / "before"
-
-
-def begin_in(config: ConfigDict, root: Path) -> Path:
-    """Sets `before_workdir` to a directory under `root` named after its config: runs that begin alike share it."""
-    beginning = json.dumps(checkpoints.as_json(config_before(config).to_dict()))
-    directory = root / hashlib.sha256(beginning.encode()).hexdigest()[:12]
-    config.before_workdir = str(directory)
-    return directory
-
-
-def params_before(config: ConfigDict, workdir: Path, model: decoder.Model, device_mesh) -> Any:
-    """The parameters that the finished run `config.before` ended with, on this run's mesh."""
-    heads = heads_before(config)
-    if heads > model.config.reward_heads:
-        raise ValueError(
-            f"config.before_heads: {heads} heads do not fit this model's {model.config.reward_heads} "
-            "(config.model.reward_heads)"
-        )
-    before_model = decoder.build(dataclasses.replace(model.config, reward_heads=heads))
-    before_model = from_config.with_controls(config, before_model) if config.get("before_controls") else before_model
-    shapes = jax.eval_shape(before_model.init, jax.random.key(0))
-    rules = mesh.make_rules(config.mesh.rules)
-    abstract = checkpoints.abstract(shapes, mesh.parameter_sharding(device_mesh, shapes, rules))
-    description = from_config.describe_model(before_model.config)
-    params = checkpoints.restore_params(before_directory(config, workdir) / "checkpoints", abstract, description)
-    if heads:
-        params["reward_head"] = jnp.pad(params["reward_head"], ((0, 0), (0, model.config.reward_heads - heads)))
-    return params
-
-
 def gold_settings(config: ConfigDict) -> tuple:
     """What decides the samples that are scored: a run that begins where another ended has that one's samples."""
     return (config.gold.to_dict(), *(config.data[k] for k in ("source", "prompt_length", "completion_length")))
-
-
-def check_writable(workdir: Path) -> None:
-    if ":/" in str(workdir):  # Path would make a local directory of that name
-        raise RunStopped(f"--workdir={workdir}: must be a path of a file system; mount what is behind the URL")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / f".write-test-{os.getpid()}"
-        probe.write_bytes(b"\0" * 4096)
-        probe.unlink()
-    except OSError as error:
-        raise RunStopped(f"--workdir={workdir}: cannot write there: {error.strerror or error}") from error
 
 
 def mean_values(evaluation, params, frozen_params, method_state, batches, tables, device_mesh) -> dict[str, float]:
@@ -194,25 +98,16 @@ def run(
     """
     common.check_keys(config, common.base())
     common.check_numbers(config)
-    if (result := finished(config, workdir, config.training.steps)) is not None:
+    if (result := stages.finished(config, workdir, config.training.steps)) is not None:
         report(result)
         return result
     with preemption.StopOnSignal() as stop:
         return _run(config, workdir, stop, on_evaluation)
 
 
-def finished(config: ConfigDict, workdir: Path, last_step: int) -> dict[str, Any] | None:
-    """What a run of exactly this config left in WORKDIR/result.json, if it came to its end there."""
-    path = workdir / "result.json"
-    if not path.is_file() or not (workdir / "checkpoints" / str(last_step)).is_dir():
-        return None
-    stored = json.loads(path.read_text())
-    return stored["result"] if stored["config"] == checkpoints.as_json(config.to_dict()) else None
-
-
 def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_evaluation) -> dict[str, Any]:
     name = "+".join(config.objective)
-    check_writable(workdir)
+    command.check_writable(workdir)
 
     # --- mesh
     device_mesh = mesh.make_mesh(config.mesh)
@@ -222,7 +117,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     data = from_config.load_data(config)
     by_process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     if config.data.by_confidence:
-        before = before_directory(config, workdir)
+        before = stages.before_directory(config, workdir)
         data = confidence.in_pairs(config, data, workdir, before, device_mesh, by_process, run)
     corrupted = training_data.corruptions(config, data)
     evaluation_batches = (
@@ -265,9 +160,9 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     model, given = from_config.build_model(config, data.tokenizer.vocab_size, device_mesh)
     rules = from_config.sharding_rules(config, model)
     if config.before:
-        result_before = run_before(config, workdir)
-        given = params_before(config, workdir, model, device_mesh)
-        say(f"{name}: starting from the parameters in {before_directory(config, workdir)}")
+        result_before = stages.run_before(config, workdir, run)
+        given = stages.params_before(config, workdir, model, device_mesh)
+        say(f"{name}: starting from the parameters in {stages.before_directory(config, workdir)}")
     if config.adapter.rank and "second_features" in needs.head:
         raise ValueError("config.adapter.rank: a second view drops weights of the whole model, which adapters are not")
     adapter, store = from_config.make_adapter(config), from_config.stored_base(config)
@@ -294,7 +189,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         scoring["features_layer"] = config.training.features_layer
     reference = None
     if "reference" in needs.models:
-        before = before_directory(config, workdir)
+        before = stages.before_directory(config, workdir)
         reference = from_config.reference_params(config, before, model, params, device_mesh)
     elif config.reference.update_every or config.reference.soup:
         raise ValueError("config.reference: no kernel of this objective asks for a reference")
@@ -302,7 +197,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         config, workdir, names, needs, model, params, reference, data, device_mesh, by_process
     )
     if config.voters:
-        voters = reward_models.voters_config(config, before_directory(config, workdir))
+        voters = reward_models.voters_config(config, stages.before_directory(config, workdir))
         run(voters, workdir / "voters")
         reward_models.add_votes(tables, workdir, voters, data, device_mesh, by_process)
     frozen_params, frozen_models, moving = {}, {}, None
@@ -313,7 +208,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         else:
             frozen_params = {"reference": reference}
     del reference
-    before = before_directory(config, workdir)
+    before = stages.before_directory(config, workdir)
     for role, taught in teachers.load(
         config, needs.models, workdir, before, model, data.tokenizer, device_mesh, run
     ).items():
@@ -458,7 +353,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
             batches = {s: i for s, i in ids.items() if of - count < s <= of}
             path = workdir / "nonfinite.json"
             path.write_text(json.dumps({"last_step": of, "example_ids_by_step": batches}, indent=1))
-            raise RunStopped(
+            raise command.RunStopped(
                 f"{name} step {of}: loss or gradient was not finite {count} steps in a row; "
                 f"the batches' example ids are in {path}"
             )
@@ -540,7 +435,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 base
                 if adapter
                 else from_config.initial_params(
-                    model, params_before(config, workdir, model, device_mesh), config.seed, device_mesh, rules
+                    model, stages.params_before(config, workdir, model, device_mesh), config.seed, device_mesh, rules
                 )
             )
             result["kl_to_start"] = gold_reward.kl_to_start(
@@ -561,7 +456,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
         say(f"{name}: not written to hugging_face/, whose layout has neither several output heads nor control tokens")
     if jax.process_index() == 0:
         metrics_log.draw_curves(metrics_log.read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png", name)
-        store_result(config, workdir, result)
+        stages.store_result(config, workdir, result)
     report(result)
     return result
 
@@ -583,35 +478,5 @@ def report(result: Mapping[str, Any]) -> None:
             say(f"  {key:13} {result[key]}")
 
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and figures go; the same one resumes.")
-
-
-@contextlib.contextmanager
-def as_command() -> Iterator[None]:
-    """Around the work of every script that trains: libraries are quiet, and what can go wrong ends in one line."""
-    absl_logging.set_verbosity(absl_logging.WARNING)  # orbax tells twenty lines about every checkpoint
-    checkpoints.quieten_writers()
-    try:
-        yield
-    except (ValueError, OSError, checkpoints.CheckpointError, RunStopped) as error:
-        if os.environ.get("ALIGNMENT_TRACEBACK"):
-            raise
-        sys.exit(f"error: {error}")
-
-
-def start(run_config: Callable[[ConfigDict, Path], Any]) -> None:
-    """The command of a script whose work is `run(config, workdir)`."""
-
-    def main(_) -> None:
-        with as_command():
-            if CONFIG.value.get("distributed"):
-                mesh.join_processes()
-            run_config(CONFIG.value, Path(WORKDIR.value))
-
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
-
-
 if __name__ == "__main__":
-    start(run)
+    command.start(run)

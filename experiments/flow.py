@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from alignment.policy_gradients import awm, awm_logps, awm_velocity_penalty, grpo_advantages
 from configs import common, flow
-from experiments import finetune, toy_loop
+from experiments import command, stages, toy_loop
 from experiments.from_config import say
 
 
@@ -67,7 +67,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """One run from data to figure; returns what it prints at the end. A SIGTERM saves and exits with 0."""
     common.check_keys(config, flow.base(), free=flow.FREE)
     flow.check_numbers(config)
-    if (result := finetune.finished(config, workdir, config.training.steps)) is not None:
+    if (result := stages.finished(config, workdir, config.training.steps)) is not None:
         report(result)
         return result
     data, settings, rollout = config.data, config.objective, config.rollout
@@ -167,7 +167,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         for p in (state["reference"], state["params"])
     ))  # fmt: skip
     result["checkpoint"], result["metrics"] = str(workdir / "checkpoints"), str(workdir / "metrics.jsonl")
-    finetune.store_result(config, workdir, result)
+    stages.store_result(config, workdir, result)
     report(result)
     return result
 
@@ -201,4 +201,4 @@ def report(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    finetune.start(run)
+    command.start(run)

@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from alignment.training import mesh
 from configs import common
 from configs import generate as generate_config
-from experiments import decoders, finetune, from_config, prompt_sets, reward_models
+from experiments import command, decoders, from_config, prompt_sets, reward_models, stages
 from experiments.decoders import Loaded, Setting, Written
 from experiments.from_config import say
 from experiments.prompt_sets import Prompt
@@ -38,7 +38,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     common.check_keys(config, generate_config.base(), free=generate_config.FREE)
     generate_config.check_numbers(config)
     columns = {name: decoders.named(f"config.decoders.{name}", dict(s)) for name, s in config.decoders.items()}
-    finetune.check_writable(workdir)
+    command.check_writable(workdir)
 
     # --- models and prompts
     device_mesh = mesh.make_mesh(config.mesh)
@@ -90,7 +90,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         speed = f"{result['tokens_per_second']:,.0f} tokens/s" + ("" if config.timing else " (with compilation)")
         say(f"{name}: {reward}{result['tokens']} tokens in {result['seconds']:.2f} s, {speed}")
     result = {"decoders": results, "outputs": str(workdir / "outputs.jsonl"), "table": str(workdir / "table.md")}
-    finetune.store_result(config, workdir, result)
+    stages.store_result(config, workdir, result)
     say(f"  outputs       {result['outputs']}\n  table         {result['table']}")
     return result
 
@@ -211,4 +211,4 @@ def side_by_side(prompts: Sequence[Prompt], written: Mapping[str, Sequence[Writt
 
 
 if __name__ == "__main__":
-    finetune.start(run)
+    command.start(run)

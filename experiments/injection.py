@@ -27,7 +27,7 @@ from ml_collections import ConfigDict
 
 from alignment.data import fields, hierarchy, injections, tokenizers
 from alignment.training import mesh
-from experiments import finetune, from_config, sampling
+from experiments import command, finetune, from_config, sampling
 from experiments.from_config import say
 
 # Delimiters of the messages, and how many instruction levels the model has.
@@ -132,7 +132,7 @@ def run(
             raise ValueError(f"--{flag}: must name some of {', '.join(allowed)}, got {', '.join(names) or 'nothing'}")
     if seeds < 1:
         raise ValueError(f"--seeds: must be at least 1, got {seeds}")
-    finetune.check_writable(workdir)
+    command.check_writable(workdir)
     device_mesh = mesh.make_mesh({"data": 1}, devices=jax.devices()[:1])
     tokenizer = tokenizers.ByteTokenizer()
     path, results = workdir / "results.jsonl", {}
@@ -165,8 +165,8 @@ def run(
 
 
 def main(_) -> None:
-    with finetune.as_command():
-        run(LIST.value, TRAINED.value, SEEDS.value, Path(finetune.WORKDIR.value))
+    with command.as_command():
+        run(LIST.value, TRAINED.value, SEEDS.value, Path(command.WORKDIR.value))
 
 
 if __name__ == "__main__":

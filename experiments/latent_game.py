@@ -45,7 +45,7 @@ from alignment import games, objective, statistics
 from alignment.data import rows, tokenizers
 from alignment.models import decoder
 from alignment.training import state, step
-from experiments import finetune, sampling
+from experiments import command, sampling
 from experiments.from_config import say
 
 SEEDS = flags.DEFINE_integer("repetitions", 3, "Runs, each with first parameters and samples of its own.")
@@ -174,7 +174,7 @@ def iterate(
     """One iteration: the parameters after it, and by prompt what is said of it."""
     said = candidates(player, params, key)
     if missing := [prompt for prompt, texts in said.items() if not texts]:
-        raise finetune.RunStopped(f"{missing[0]!r}: none of {_CANDIDATES} candidates is a move of the game")
+        raise command.RunStopped(f"{missing[0]!r}: none of {_CANDIDATES} candidates is a move of the game")
     # Filled up from the front, so that all iterations are of one shape.
     full = {prompt: [texts[i % len(texts)] for i in range(_CANDIDATES)] for prompt, texts in said.items()}
     latents = np.asarray(_cluster(embeddings([text for texts in full.values() for text in texts])))
@@ -210,7 +210,7 @@ def run(workdir: Path, seeds: int = 3, iterations: int = 50, teaching: int = 300
     for name, value in (("repetitions", seeds), ("iterations", iterations)):
         if value < 1:
             raise ValueError(f"--{name}: must be at least 1, got {value}")
-    finetune.check_writable(workdir)
+    command.check_writable(workdir)
     player, lines = make_player(), []
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
@@ -284,8 +284,8 @@ def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def main(_) -> None:
-    with finetune.as_command():
-        run(Path(finetune.WORKDIR.value), SEEDS.value, ITERATIONS.value)
+    with command.as_command():
+        run(Path(command.WORKDIR.value), SEEDS.value, ITERATIONS.value)
 
 
 if __name__ == "__main__":

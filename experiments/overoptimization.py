@@ -35,7 +35,15 @@ from alignment.evaluation import best_of_n
 from alignment.rewards import overoptimization as laws
 from alignment.training import checkpoints, mesh, proxy_figures
 from configs import common, overoptimization
-from experiments import finetune, from_config, gold_reward, reinforce, reward_models, sampling
+from experiments import (
+    command,
+    finetune,
+    from_config,
+    gold_reward,
+    reinforce,
+    reward_models,
+    sampling,
+)
 from experiments.from_config import say
 
 _BATCH = 512  # samples at a time
@@ -64,7 +72,7 @@ def run(config: ConfigDict, workdir: Path) -> list[dict[str, Any]]:
     combinations = {
         name: combination(f"config.ensembles.{name}", entry) for name, entry in config.ensembles.to_dict().items()
     }
-    finetune.check_writable(workdir)
+    command.check_writable(workdir)
     keep_config(config, workdir)
     device_mesh = mesh.make_mesh(config.policy.mesh)
 
@@ -317,9 +325,9 @@ def table(points: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main(_) -> None:
-    with finetune.as_command():
-        workdir = Path(finetune.WORKDIR.value)
-        run(finetune.CONFIG.value, workdir)
+    with command.as_command():
+        workdir = Path(command.WORKDIR.value)
+        run(command.CONFIG.value, workdir)
         for name in ("table.md", "figure.png", "curves.jsonl"):
             print(workdir / name)
 

@@ -22,7 +22,7 @@ from absl import app, flags
 
 from alignment import multi_objective
 from alignment.training import figures
-from experiments import finetune
+from experiments import command
 from experiments.from_config import say
 
 FRONTS = flags.DEFINE_list("fronts", [], "WORKDIRs with a pareto.jsonl, with commas between.")
@@ -71,7 +71,7 @@ def run(runs: Sequence[str], workdir: Path, reference: Sequence[float] = ()) -> 
     """Writes the comparison; returns the table's numbers by run, and `all`."""
     if not runs:
         raise ValueError("--fronts: names no run")
-    finetune.check_writable(workdir)
+    command.check_writable(workdir)
     found = {r: read(r) for r in runs}
     names = found[runs[0]][0]
     for r, (others, *_) in found.items():
@@ -103,8 +103,8 @@ def run(runs: Sequence[str], workdir: Path, reference: Sequence[float] = ()) -> 
 
 
 def main(_) -> None:
-    with finetune.as_command():
-        run(FRONTS.value, Path(finetune.WORKDIR.value), [float(x) for x in REFERENCE.value])
+    with command.as_command():
+        run(FRONTS.value, Path(command.WORKDIR.value), [float(x) for x in REFERENCE.value])
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from absl import app, flags
 from alignment.multi_objective import proxy_points
 from alignment.training import proxy_figures
 from alignment.training.logging import read_metrics
-from experiments import finetune
+from experiments import command
 from experiments.from_config import say
 
 RUNS = flags.DEFINE_list("seen", [], "WORKDIRs of finished online runs, with commas between.")
@@ -52,7 +52,7 @@ def run(runs: Sequence[str], metric: str, workdir: Path) -> dict[str, Any]:
     """Writes the proxy points, and returns them."""
     if not runs:
         raise ValueError("--seen: names no run")
-    finetune.check_writable(workdir)
+    command.check_writable(workdir)
     found = [read(directory, metric) for directory in runs]
     names = found[0][0]
     for directory, (others, *_) in zip(runs, found, strict=True):
@@ -77,8 +77,8 @@ def run(runs: Sequence[str], metric: str, workdir: Path) -> dict[str, Any]:
 
 
 def main(_) -> None:
-    with finetune.as_command():
-        run(RUNS.value, METRIC.value, Path(finetune.WORKDIR.value))
+    with command.as_command():
+        run(RUNS.value, METRIC.value, Path(command.WORKDIR.value))
 
 
 if __name__ == "__main__":

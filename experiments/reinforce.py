@@ -42,6 +42,7 @@ from alignment.training import (
 from alignment.training import logging as metrics_log
 from configs import common, online
 from experiments import (
+    command,
     curriculum,
     engines,
     exporting,
@@ -51,6 +52,7 @@ from experiments import (
     reward_models,
     rolling_out,
     several_rewards,
+    stages,
     teachers,
 )
 from experiments.engines import ENGINE
@@ -65,7 +67,7 @@ def run(config: ConfigDict, workdir: Path, on_evaluation=None) -> dict[str, Any]
     """One run from prompts to checkpoint; returns what it prints at the end. A SIGTERM saves and exits with 0."""
     common.check_keys(config, online.base(), free=online.FREE)
     online.check_numbers(config)
-    if (result := finetune.finished(config, workdir, config.training.iterations)) is not None:
+    if (result := stages.finished(config, workdir, config.training.iterations)) is not None:
         report(result)
         return result
     with preemption.StopOnSignal() as stop:
@@ -74,7 +76,7 @@ def run(config: ConfigDict, workdir: Path, on_evaluation=None) -> dict[str, Any]
 
 def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_evaluation) -> dict[str, Any]:
     name = "+".join(config.objective)
-    finetune.check_writable(workdir)
+    command.check_writable(workdir)
     settings, group_size = config.rollout, config.rollout.group_size
     separate = config.value.model == "separate"
 
@@ -154,15 +156,15 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
 
     # --- parameters
     if config.before:
-        finetune.run_before(config, workdir)
-        given_params = finetune.params_before(config, workdir, model, device_mesh)
-        say(f"{name}: starting from the parameters in {finetune.before_directory(config, workdir)}")
+        stages.run_before(config, workdir, finetune.run)
+        given_params = stages.params_before(config, workdir, model, device_mesh)
+        say(f"{name}: starting from the parameters in {stages.before_directory(config, workdir)}")
     adapter, store = from_config.make_adapter(config), from_config.stored_base(config)
     params = from_config.initial_params(model, given_params, config.seed, device_mesh, rules, store)
     moves = config.reference.update_every or config.training.auxiliary
     if (moves or config.reference.soup) and "reference" not in models:
         raise ValueError("config.reference: nothing of this run asks for a reference")
-    moving, before = None, finetune.before_directory(config, workdir)
+    moving, before = None, stages.before_directory(config, workdir)
     if "reference" in models:
         reference = from_config.reference_params(config, before, model, params, device_mesh)
         frozen_models["reference"] = model
@@ -418,7 +420,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
                 if int(logs["skipped_in_a_row"]) >= config.training.max_skipped_in_a_row:
                     path = workdir / "nonfinite.json"
                     path.write_text(json.dumps({"iteration": at, "prompt_ids": whole["ids"].tolist()}, indent=1))
-                    raise finetune.RunStopped(
+                    raise command.RunStopped(
                         f"{name} iteration {at}: loss or gradient was not finite {int(logs['skipped_in_a_row'])} steps "
                         f"in a row; the prompts' ids are in {path}"
                     )
@@ -488,7 +490,7 @@ def _run(config: ConfigDict, workdir: Path, stop: preemption.StopOnSignal, on_ev
     result |= exporting.write(config, workdir, model.config, adapter, adapter and base, trained, tokenizer)
     if writes:
         metrics_log.draw_curves(history, workdir / "curves.png", name)
-        finetune.store_result(config, workdir, result)
+        stages.store_result(config, workdir, result)
     if failures_so_far.failed:
         say(f"{name}: {failures_so_far}")
     report(result)
@@ -511,4 +513,4 @@ def report(result: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    finetune.start(run)
+    command.start(run)

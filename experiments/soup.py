@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from alignment.models import decoder, multi_head
 from alignment.training import figures, mesh, references
 from configs import common, online
-from experiments import finetune, from_config, prompt_sets, reward_models, several_rewards
+from experiments import command, from_config, prompt_sets, reward_models, several_rewards, stages
 from experiments.from_config import say
 
 RUNS = flags.DEFINE_list("runs", [], "WORKDIRs of finished runs, with commas between.")
@@ -69,7 +69,7 @@ def run(config: ConfigDict, runs: Sequence[str], workdir: Path, points: int = 5)
         raise ValueError("config.rollout.preferences: a soup is told its preference by its weights; set it to ''")
     if len(config.rewards) < 2:
         raise ValueError("config.rewards: a front needs two rewards or more")
-    finetune.check_writable(workdir)
+    command.check_writable(workdir)
     device_mesh = mesh.make_mesh(config.mesh)
     functions, reward_weights = several_rewards.functions(config)
     models = reward_models.bind(config.rewards, device_mesh)
@@ -89,13 +89,13 @@ def run(config: ConfigDict, runs: Sequence[str], workdir: Path, points: int = 5)
     labels = [" ".join(f"{w:.2f}" for w in line["weights"]) for line in lines]
     figures.draw_front(values, names, workdir / "pareto.png", labels=labels)
     result = {"runs": list(runs), "mixtures": lines, "front": str(workdir / "pareto.png")}
-    finetune.store_result(config, workdir, result)
+    stages.store_result(config, workdir, result)
     return result
 
 
 def main(_) -> None:
-    with finetune.as_command():
-        run(finetune.CONFIG.value, RUNS.value, Path(finetune.WORKDIR.value), POINTS.value)
+    with command.as_command():
+        run(command.CONFIG.value, RUNS.value, Path(command.WORKDIR.value), POINTS.value)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from alignment.training import checkpoints, logging
-from experiments import finetune, reinforce
+from experiments import command, finetune, reinforce, stages
 
 KEYS = ("parameters", "sampler", "trials", "maximize", "minimize", "report", "repeat", "figure", "curves", "prune_on")
 SAMPLERS = ("grid", "random", "tpe")
@@ -172,7 +172,7 @@ def work(sweep, with_values, config: ConfigDict, workdir: Path, study: optuna.St
         values = suggest(trial, sweep["parameters"])
         own = with_values(ConfigDict(config.to_dict()), **values)
         if own.before and not own.before_workdir:  # trials that begin alike share their beginning
-            finetune.begin_in(own, workdir / "before")
+            stages.begin_in(own, workdir / "before")
 
         def on_evaluation(step: int, metrics: Mapping[str, float]) -> None:
             if sweep["prune_on"]:
@@ -194,7 +194,7 @@ def work(sweep, with_values, config: ConfigDict, workdir: Path, study: optuna.St
         # A trial taken up again is a new entry; what it replaces has failed.
         begun = len(trials) - counts[states.WAITING] - counts[states.FAIL]
         if counts[states.WAITING] or (sweep["sampler"] != "grid" and begun < sweep["trials"]):
-            study.optimize(objective, n_trials=1, catch=(finetune.RunStopped,))
+            study.optimize(objective, n_trials=1, catch=(command.RunStopped,))
         elif counts[states.RUNNING]:
             time.sleep(heartbeat)
         else:
@@ -331,15 +331,15 @@ _HEARTBEAT = flags.DEFINE_integer("heartbeat", 60, "Seconds between signs of lif
 def main(_) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats, since version 2.8
-    with finetune.as_command():
-        workdir = Path(finetune.WORKDIR.value)
-        finetune.check_writable(workdir)
+    with command.as_command():
+        workdir = Path(command.WORKDIR.value)
+        command.check_writable(workdir)
         sweep, with_values = load(config_flags.get_config_filename(flags.FLAGS["config"]))
         storage = _STORAGE.value or f"sqlite:///{workdir / 'study.db'}"
         with (workdir / ".lock").open("w") as lock:  # one worker queues the grid
             fcntl.flock(lock, fcntl.LOCK_EX)
             study = open_study(sweep, storage, _STUDY.value, _HEARTBEAT.value)
-        work(sweep, with_values, finetune.CONFIG.value, workdir, study, _HEARTBEAT.value, run_of(finetune.CONFIG.value))
+        work(sweep, with_values, command.CONFIG.value, workdir, study, _HEARTBEAT.value, run_of(command.CONFIG.value))
         print(report(sweep, study, workdir))
         for name in ("table.md", "figure.png", "curves.png", "trials.jsonl"):
             if (workdir / name).exists():

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from alignment.training import checkpoints, preemption
 from alignment.training import logging as metrics_log
-from experiments import finetune
+from experiments import command
 from experiments.from_config import say
 
 
@@ -30,7 +30,7 @@ def train(
     on exactly where its last checkpoint stands. Logs must have a `loss`; one that is not finite stops the run.
     """
     training, directory = config.training, workdir / "checkpoints"
-    finetune.check_writable(workdir)
+    command.check_writable(workdir)
     manager = checkpoints.open_manager(directory)
     description = {"model": {}, "objective": checkpoints.as_json(config.to_dict())}
     first = manager.latest_step() or 0
@@ -48,7 +48,7 @@ def train(
                 state, logs = advance(state, at)
                 logs = {k: float(v) for k, v in logs.items()}
                 if not math.isfinite(logs["loss"]):
-                    raise finetune.RunStopped(f"{name} step {at}: the loss is {logs['loss']}")
+                    raise command.RunStopped(f"{name} step {at}: the loss is {logs['loss']}")
                 last = at == training.steps
                 if at % training.log_every == 0 or last:
                     log.write(at, logs)

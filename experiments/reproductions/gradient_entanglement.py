@@ -13,7 +13,7 @@ import numpy as np
 from alignment import analysis, losses, statistics
 from alignment.training import mesh, side_gradients
 from configs import common
-from experiments import finetune, from_config
+from experiments import finetune, from_config, stages
 from experiments.reproductions import style
 
 TINY = {"hidden_size": 64, "intermediate_size": 176, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2}
@@ -82,10 +82,10 @@ def supervised_model(seed, workdir, *, steps=150, model=TINY):
     before.steps = before.eval_every = config.before.checkpoints.every = steps
     device_mesh = mesh.make_mesh({"data": 1}, devices=jax.devices()[:1])
     with contextlib.redirect_stdout(io.StringIO()):
-        finetune.run_before(config, Path(workdir))
+        stages.run_before(config, Path(workdir), finetune.run)
         data = from_config.load_data(config)
     language_model, _ = from_config.build_model(config, data.tokenizer.vocab_size)
-    return data, language_model, finetune.params_before(config, Path(workdir), language_model, device_mesh)
+    return data, language_model, stages.params_before(config, Path(workdir), language_model, device_mesh)
 
 
 def _mean_state(features, mask):
@@ -154,7 +154,7 @@ def on_language_model(seeds, pairs, size, bins, workdir, lm):
 
 def tables(
     *, seeds=5, pairs=200, steps=50, rate=1.0, similarities=(0.0, 0.5, 0.8, 0.9, 0.95, 0.99),
-    lm_seeds=3, lm_pairs=120, lm_size=0.02, lm_bins=3, workdir=None, lm=None,
+    lm_seeds=5, lm_pairs=120, lm_size=0.02, lm_bins=3, workdir=None, lm=None,
 ):  # fmt: skip
     """`workdir` keeps the language models between calls; None: a temporary directory. `lm`: of `supervised_model`."""
     shares = []

@@ -54,7 +54,7 @@ def trained(kernel, hyperparameters, data, model, params, score, *, steps, every
 
 
 def tables(
-    *, seeds=3, gammas=(0.05, 0.5), beta=0.5, steps=80, every=10, batch_size=16, learning_rate=1e-4, held_out=200,
+    *, seeds=5, gammas=(0.05, 0.5), beta=0.5, steps=80, every=10, batch_size=16, learning_rate=1e-4, held_out=200,
     workdir=None, lm=None,
 ):  # fmt: skip
     """`workdir` keeps the language models between calls; None: a temporary directory. `lm`: of `supervised_model`."""

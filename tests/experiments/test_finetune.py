@@ -15,7 +15,7 @@ from alignment.training import checkpoints, mesh, preemption
 from alignment.training.logging import read_metrics
 from configs import common
 from configs.dpo import get_config as dpo_config
-from experiments import finetune, from_config
+from experiments import command, finetune, from_config
 
 
 @pytest.fixture(autouse=True)
@@ -275,7 +275,7 @@ def test_not_finite_steps_stop_the_run_and_name_their_examples(tmp_path, monkeyp
     good.training.steps = 5
     finetune.run(good, tmp_path / "good")
     bad += seen[3] + seen[4]
-    with pytest.raises(finetune.RunStopped) as error:
+    with pytest.raises(command.RunStopped) as error:
         finetune.run(config, tmp_path / "bad")
     report = json.loads((tmp_path / "bad" / "nonfinite.json").read_text())
     assert report["last_step"] == 5
@@ -502,7 +502,7 @@ def test_a_truncated_checkpoint_is_named_and_the_one_before_serves(tmp_path):
 
 def test_a_work_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(finetune.RunStopped, match="--workdir="):
+    with pytest.raises(command.RunStopped, match="--workdir="):
         finetune.run(tiny_runs.dpo(), tmp_path / "file" / "run")
 
 
@@ -533,7 +533,7 @@ def test_no_space_is_one_message_and_earlier_checkpoints_stay(tmp_path):
     """A limit on the size of files, which a checkpoint of a wider model goes over, stands in for a full disk."""
     program = (
         "import resource, sys, pathlib, tiny_runs\n"
-        "from experiments import finetune\n"
+        "from experiments import command, finetune\n"
         "from alignment.training import checkpoints\n"
         "config = tiny_runs.dpo(2)\n"
         "config.training.steps = 4\n"
@@ -544,7 +544,7 @@ def test_no_space_is_one_message_and_earlier_checkpoints_stay(tmp_path):
         "        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
         "    return save(manager, step, *a, **k)\n"
         "checkpoints.save = full\n"
-        "finetune.start(lambda c, w: finetune.run(config, w))\n"
+        "command.start(lambda c, w: finetune.run(config, w))\n"
     )
     environment = tiny_runs.environment()
     environment["PYTHONPATH"] += os.pathsep + str(tiny_runs.ROOT / "tests")

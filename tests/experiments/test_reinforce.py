@@ -13,7 +13,7 @@ from alignment.data import formats
 from alignment.training import preemption, rollouts
 from alignment.training.logging import read_metrics
 from configs import online
-from experiments import finetune, prompt_sets, reinforce
+from experiments import command, prompt_sets, reinforce
 
 GRPO = {"ppo": {"weight": 1.0, "reduction": "sequence_mean"}, "kl_k3": {"weight": 0.04, "reduction": "sequence_mean"}}
 
@@ -333,7 +333,7 @@ def test_losses_that_are_not_finite_stop_the_run_and_name_the_prompts(tmp_path, 
         return batch
 
     monkeypatch.setattr(rollouts, "to_rows", poisoned)
-    with pytest.raises(finetune.RunStopped, match="iteration 2"):
+    with pytest.raises(command.RunStopped, match="iteration 2"):
         reinforce.run(config, tmp_path)
     assert len(json.loads((tmp_path / "nonfinite.json").read_text())["prompt_ids"]) == 4
     assert jax.device_count() >= 1

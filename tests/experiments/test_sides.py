@@ -11,7 +11,7 @@ from alignment.models import control_tokens
 from alignment.training import mesh, preemption
 from alignment.training.logging import read_metrics
 from configs import common, grpo, meet, meet_controls, online, sftmix
-from experiments import finetune, from_config
+from experiments import finetune, from_config, stages
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def test_stage_one_of_meet_moves_control_tokens_alone_and_stage_two_begins_with_
     config, device_mesh = tiny_runs.shrink(meet.get_config()), mesh.make_mesh({"data": 1})
     config.before_workdir = str(tmp_path / "controls")
     model, _ = from_config.build_model(config, 320, device_mesh)
-    start = tiny_runs.leaves(finetune.params_before(config, tmp_path, model, device_mesh))
+    start = tiny_runs.leaves(stages.params_before(config, tmp_path, model, device_mesh))
     np.testing.assert_array_equal(start.pop(f"['{control_tokens.NAME}']"), controls)
     assert all(np.array_equal(start[name], after[name]) for name in after)
     assert np.abs(controls[0] - controls[1]).max() > 1e-3
