@@ -14,7 +14,10 @@ echo '{"prompt": "jzkr:", "candidates": ["koee", "uiio", "ruzj", "aeio", "zjkr",
 python -m experiments.rerank --run=runs/first_ranknet --input=runs/lists.jsonl --output=runs/reranked.jsonl \
     --window=4 --stride=2
 
-Not measured yet.
+Measured on 2026-11-22 (seed 0) with --config.training.steps=250 --config.data.batch_size=32: NDCG@10 of the 1,024 lists
+of evaluation 1.000. Of 200 lists of 12 random words (0 to 4 letters shared with the query), reranked so with
+experiments.rerank, NDCG@10 rose from 0.623 to 0.926, and 98 % had one of the best words first. The run of 1,000 steps
+of 64 lists has not been measured yet.
 """
 
 from configs import common
