@@ -31,6 +31,7 @@ def measure(*, rows=8, prompt=128, completion=128, sides=2, vocabulary=8192, lay
     import alignment.losses
     import alignment.policy_gradients
     from alignment import objective
+    from alignment.data import collating
     from alignment.data import rows as data
     from alignment.models import decoder
     from alignment.statistics import EACH
@@ -44,7 +45,7 @@ def measure(*, rows=8, prompt=128, completion=128, sides=2, vocabulary=8192, lay
         data.Tokenized(i, rng.integers(0, vocabulary, prompt), tuple(rng.integers(0, vocabulary, (sides, completion))))
         for i in range(rows)
     ]
-    batch = data.collate_trees(examples, prompt, completion, sides)
+    batch = collating.collate_trees(examples, prompt, completion, sides)
     if sides == 2:
         names = ("chosen", "rejected")
         terms = objective.bind({"dpo": {}}, alignment.losses, "objective", names, ())

@@ -29,7 +29,7 @@ def main(_) -> None:
     import alignment.losses
     from alignment import objective
     from alignment import statistics as scoring
-    from alignment.data import rows
+    from alignment.data import collating, rows
     from alignment.models import decoder
     from alignment.training import costs, state, step
 
@@ -43,7 +43,7 @@ def main(_) -> None:
         )
         for i in range(ROWS)
     ]  # fmt: skip
-    batch = rows.collate_trees(examples, PROMPT, COMPLETION, 2)
+    batch = collating.collate_trees(examples, PROMPT, COMPLETION, 2)
     params, reference = (jax.jit(model.init)(jax.random.key(seed)) for seed in (0, 1))
     terms = objective.bind({"dpo": {"beta": 0.1}}, alignment.losses, "objective", sides, ())
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-4, weight_decay=0.0))

@@ -38,20 +38,20 @@ def read_tokens(files: Path) -> dict:
 def our_batches(files: Path, work: str) -> list[dict]:
     import numpy as np
 
-    from alignment.data import rows
+    from alignment.data import collating, rows
 
     tokens, batches = read_tokens(files), []
     if work == "sft":
         for step in tokens["row"]:
             examples = [rows.Tokenized(i, np.array(r[:1]), (np.array(r[1:]),)) for i, r in enumerate(step)]
-            batches.append(rows.collate_packed([[e] for e in examples], len(step[0])))
+            batches.append(collating.collate_packed([[e] for e in examples], len(step[0])))
         return batches
     for prompts, chosen, rejected in zip(*(tokens[k] for k in ("prompt", "chosen", "rejected")), strict=True):
         examples = [
             rows.Tokenized(i, np.array(p), (np.array(c), np.array(r)))
             for i, (p, c, r) in enumerate(zip(prompts, chosen, rejected, strict=True))
         ]
-        batches.append(rows.collate_trees(examples, len(prompts[0]), len(chosen[0]), 2))
+        batches.append(collating.collate_trees(examples, len(prompts[0]), len(chosen[0]), 2))
     return batches
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from alignment.data import halves, pipeline, rows
+from alignment.data import collating, halves, pipeline, rows
 from alignment.training import checkpoints, stored_reference
 from experiments import from_config, teachers
 from experiments.from_config import Data, say
@@ -50,7 +50,7 @@ def in_pairs(
         if examples:
             nlls = _nlls(config, data, examples, split, directory, workdir, device_mesh, by_process)
             found[split] = _pairs(config, examples, halves.confidences(nlls), f"{split}: {len(nlls)} checkpoint(s)")
-    collate = functools.partial(rows.collate_several_prompts, **data.collate.keywords | {"sides": 2})
+    collate = functools.partial(collating.collate_several_prompts, **data.collate.keywords | {"sides": 2})
     one = collate(found["train"][:1])
     return data._replace(
         train=found["train"],

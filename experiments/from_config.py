@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from alignment import statistics
 from alignment.data import (
     authors,
+    collating,
     controls,
     corpus,
     formats,
@@ -129,7 +130,7 @@ def load_data(config: ConfigDict) -> Data:
     held_out = read(eval_source, data.eval_split, "test", data.corpus_eval_size, 0.0) if eval_source else []
     evaluation = tokenised(held_out, "evaluation data") if held_out else []
 
-    mix = rows.with_mismatched if data.kind == "unpaired" else None
+    mix = collating.with_mismatched if data.kind == "unpaired" else None
     completions = len(train[0].completions) + (mix is not None)
     if mix and config.precompute_reference:
         raise ValueError(
@@ -143,12 +144,12 @@ def load_data(config: ConfigDict) -> Data:
             raise ValueError(
                 "config.precompute_reference: packed rows hold several examples; set config.data.packed=False"
             )
-        train, evaluation = rows.pack(train, data.packed_length), rows.pack(evaluation, data.packed_length)
-        collate = functools.partial(rows.collate_packed, length=data.packed_length, pad_id=tokenizer.pad_id)
+        train, evaluation = collating.pack(train, data.packed_length), collating.pack(evaluation, data.packed_length)
+        collate = functools.partial(collating.collate_packed, length=data.packed_length, pad_id=tokenizer.pad_id)
         say(f"packed into {len(train)} rows of {data.packed_length} tokens")
     else:
         collate = functools.partial(
-            rows.collate_trees if train[0].prompts is None else rows.collate_several_prompts,
+            collating.collate_trees if train[0].prompts is None else collating.collate_several_prompts,
             prompt_length=data.prompt_length,
             completion_length=data.completion_length,
             sides=completions,
@@ -168,7 +169,7 @@ def load_data(config: ConfigDict) -> Data:
 
 def revised_batches(
     config: ConfigDict, data: Data, model_config: decoder.DecoderConfig, examples: list, **by_process
-) -> Iterator[tuple[rows.Batch, rows.Batch]]:
+) -> Iterator[tuple[collating.Batch, collating.Batch]]:
     """The examples in order, each batch twice: after the text that asks for better and after that for worse answers.
 
     The texts stand before the prompt (after its begin token): of chat data, before the rendered conversation.
@@ -188,7 +189,7 @@ def revised_batches(
             f"model's context of {model_config.max_position_embeddings}"
         )
     collate = functools.partial(
-        rows.collate_trees,
+        collating.collate_trees,
         prompt_length=prompt_length,
         completion_length=config.data.completion_length,
         sides=len(examples[0].completions),

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from alignment.data import rows
+from alignment.data import collating
 from alignment.models import decoder, lora
 from alignment.training import alignment_guard, mesh
 from experiments import from_config
@@ -28,7 +28,7 @@ def make(config: ConfigDict, adapter: lora.Adapter, model: decoder.Model, base: 
     chosen = data.train[: settings.examples]
     say(f"guard: {len(chosen)} of {len(data.train)} examples of {settings.source} estimate the Fisher matrices")
     lengths = config.data.prompt_length, config.data.completion_length
-    batch = rows.collate_trees(chosen, *lengths, 1, pad_id=data.tokenizer.pad_id)
+    batch = collating.collate_trees(chosen, *lengths, 1, pad_id=data.tokenizer.pad_id)
     full = settings.fisher == "full"
     of_gradients = alignment_guard.fisher_matrix if full else alignment_guard.fisher_diagonal
     plain = decoder.build(model.config)  # a row at a time has nothing to spread over the mesh

@@ -42,7 +42,7 @@ from absl import app, flags
 
 import alignment.losses
 from alignment import games, objective, statistics
-from alignment.data import rows, tokenizers
+from alignment.data import collating, rows, tokenizers
 from alignment.models import decoder
 from alignment.training import state, step
 from experiments import command, sampling
@@ -101,7 +101,7 @@ def make_player() -> Player:
     return Player(model, tokenizer, optimizers, steps, score)
 
 
-def batch_of(player: Player, examples: Sequence[tuple[str, ...]]) -> rows.Batch:
+def batch_of(player: Player, examples: Sequence[tuple[str, ...]]) -> collating.Batch:
     """Rows of (prompt, text, text, ...), as many texts in each."""
     tokenizer = player.tokenizer
     tokenized = [
@@ -111,7 +111,7 @@ def batch_of(player: Player, examples: Sequence[tuple[str, ...]]) -> rows.Batch:
         )
         for i, (prompt, *texts) in enumerate(examples)
     ]  # fmt: skip
-    return rows.collate_trees(tokenized, *_LENGTHS, len(examples[0]) - 1, pad_id=tokenizer.pad_id)
+    return collating.collate_trees(tokenized, *_LENGTHS, len(examples[0]) - 1, pad_id=tokenizer.pad_id)
 
 
 def strategies(player: Player, params) -> np.ndarray:

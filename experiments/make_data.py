@@ -34,7 +34,7 @@ import jax
 import numpy as np
 
 from alignment import statistics
-from alignment.data import corpus, formats, rows
+from alignment.data import collating, corpus, formats, rows
 from alignment.data.recipes import algorithm_distillation as explorers
 from alignment.data.recipes import context_conditioned_bt as contexts
 from alignment.data.recipes import first_ranknet as reranking
@@ -109,8 +109,8 @@ class Model:
         out: list[float] = []
         for first in range(0, len(tokenised), _ROWS):
             part = tokenised[first : first + _ROWS]
-            batch = rows.collate_trees(part, **self.lengths, sides=1, pad_id=self.tokenizer.pad_id)
-            scores = self.score_batch(self.params, rows.pad_batch(batch, _ROWS))
+            batch = collating.collate_trees(part, **self.lengths, sides=1, pad_id=self.tokenizer.pad_id)
+            scores = self.score_batch(self.params, collating.pad_batch(batch, _ROWS))
             out += np.asarray(scores, np.float64)[: len(part)].tolist()
         return out
 

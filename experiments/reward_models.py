@@ -29,7 +29,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alignment import statistics
-from alignment.data import pipeline, rows
+from alignment.data import collating, pipeline, rows
 from alignment.models import heads
 from alignment.rewards import combining, ensembles, process, runner
 from alignment.training import mesh, processes, stored_reference
@@ -177,8 +177,8 @@ def _batches(key: str, examples: list, config: ConfigDict, model_config, tokeniz
     size = -(-_ROWS // shards) * shards
     for first in range(0, len(examples), size):
         part = examples[first : first + size]
-        batch = rows.collate_trees(part, prompt_length, completion_length, 1, pad_id=tokenizer.pad_id)
-        yield rows.pad_batch(batch, size)
+        batch = collating.collate_trees(part, prompt_length, completion_length, 1, pad_id=tokenizer.pad_id)
+        yield collating.pad_batch(batch, size)
 
 
 # --- as the reward of a run ------------------------------------------------------------------------------------------

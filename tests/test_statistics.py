@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alignment import statistics, token_sets, vocabulary_walk
-from alignment.data import rows
+from alignment.data import collating, rows
 from alignment.models import decoder
 
 NAMES = ("token_logps", "token_entropies", "token_collision_probs", "token_uniform_kls")
@@ -253,9 +253,9 @@ def _rows(kind):
 
     if kind == "pairs":
         pairs = [example(i, lengths) for i, lengths in enumerate([(1, 4), (3, 1), (2, 2)])]
-        return rows.collate_trees(pairs, prompt_length=4, completion_length=5, sides=2)
-    packed = rows.pack([example(i, (n,)) for i, n in enumerate([1, 3, 1, 2, 4])], 12)
-    return rows.collate_packed(packed, length=12)
+        return collating.collate_trees(pairs, prompt_length=4, completion_length=5, sides=2)
+    packed = collating.pack([example(i, (n,)) for i, n in enumerate([1, 3, 1, 2, 4])], 12)
+    return collating.collate_packed(packed, length=12)
 
 
 @pytest.mark.parametrize("kind", ["pairs", "packed"])

@@ -12,7 +12,7 @@ import optax
 import alignment.losses
 import alignment.metrics
 from alignment import objective
-from alignment.data import corpus, formats, rows, tokenizers
+from alignment.data import collating, corpus, formats, rows, tokenizers
 from alignment.models import decoder
 from alignment.training import mesh, side_gradients, state, step
 
@@ -29,9 +29,9 @@ MODEL = decoder.build(
 def _batch(size: int, padding: int) -> dict[str, np.ndarray]:
     examples = formats.from_records(corpus.generate("pairs", size - padding, 3), "pairs")
     tokenised, _ = rows.tokenize(examples, tokenizers.ByteTokenizer(), prompt_length=32, completion_length=64)
-    batch = rows.collate_trees(tokenised, 32, 64, 2)
+    batch = collating.collate_trees(tokenised, 32, 64, 2)
     batch["annotator_ids"] = (np.arange(size - padding) % 3).astype(np.int32)
-    return rows.pad_batch(batch, size)
+    return collating.pad_batch(batch, size)
 
 
 def batch(size=8, padding=0):
@@ -42,7 +42,7 @@ def batch(size=8, padding=0):
 def _packed(size: int) -> dict[str, np.ndarray]:
     examples = formats.from_records(corpus.generate("completion", 4 * size, 3), "completion")
     tokenised, _ = rows.tokenize(examples, tokenizers.ByteTokenizer(), prompt_length=32, completion_length=64)
-    return rows.collate_packed(rows.pack(tokenised, 160)[:size], 160)
+    return collating.collate_packed(collating.pack(tokenised, 160)[:size], 160)
 
 
 def packed(size=8):

@@ -12,7 +12,7 @@ import numpy as np
 
 from alignment import checks
 from alignment.data import curricula
-from alignment.data.rows import Batch
+from alignment.data.collating import Batch
 
 Rngs = Sequence[np.random.Generator]
 

@@ -7,7 +7,7 @@ an endless list, one permutation of all examples after another. Hence
 * a batch may span two epochs, so no example is ever dropped;
 * the global batch does not depend on the number of processes: process p takes the p-th slice of its rows.
 
-A "row" below is what `collate` takes: a `Tokenized` example, or a tuple of them from `rows.pack`.
+A "row" below is what `collate` takes: a `Tokenized` example, or a tuple of them from `collating.pack`.
 """
 
 import functools
@@ -17,7 +17,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from alignment.data import rows as rows_lib
+from alignment.data import collating
 
 # Batches, not examples, pass through the buffer; collating is cheap, so two threads keep ahead of any training step.
 _READ = {"num_threads": 2, "prefetch_buffer_size": 4}
@@ -26,7 +26,7 @@ _ENDLESS = 2**40  # steps
 Mix = Callable[[Sequence[Any]], Sequence[Any]]
 Order = Callable[[int], int]  # place in the endless list -> number of a row, see `alignment.data.curricula`
 # (collated batch, a generator for each of its rows, share of the training that is done) -> batch
-Corrupt = Callable[[rows_lib.Batch, Sequence[np.random.Generator], float], rows_lib.Batch]
+Corrupt = Callable[[collating.Batch, Sequence[np.random.Generator], float], collating.Batch]
 
 
 def training_batches(
@@ -34,7 +34,7 @@ def training_batches(
     *,
     batch_size: int,
     seed: int,
-    collate: Callable[[Sequence[Any]], rows_lib.Batch],
+    collate: Callable[[Sequence[Any]], collating.Batch],
     mix: Mix | None = None,
     order: Order | None = None,
     corrupt: Corrupt | None = None,
@@ -49,10 +49,10 @@ def training_batches(
     Args:
       batch_size: rows of the global batch.
       seed: decides the order of every epoch, together with the epoch's number.
-      collate: list of rows -> batch, e.g. `partial(rows.collate_trees, prompt_length=.., completion_length=..,
+      collate: list of rows -> batch, e.g. `partial(collating.collate_trees, prompt_length=.., completion_length=..,
         sides=2)`.
       mix: rows of the global batch -> as many rows, for rows that take something from their neighbours, e.g.
-        `rows.with_mismatched`. Every process applies it to the whole global batch and then takes its slice.
+        `collating.with_mismatched`. Every process applies it to the whole global batch and then takes its slice.
       order: which row stands at a place, in place of permutations.
       corrupt: what is done to every collated batch (`alignment.data.corruption`); `steps_in_all` is then what the
         progress that it is told refers to.
@@ -72,7 +72,7 @@ def training_batches(
     def permutation(epoch: int) -> np.ndarray:
         return np.random.default_rng([seed, epoch]).permutation(len(rows))
 
-    def batch(step: int) -> rows_lib.Batch:
+    def batch(step: int) -> collating.Batch:
         def read(first: int, count: int) -> list[Any]:
             if order is not None:
                 return [rows[order(place)] for place in range(first, first + count)]
@@ -99,7 +99,7 @@ def evaluation_batches(
     rows: Sequence[Any],
     *,
     batch_size: int,
-    collate: Callable[[Sequence[Any]], rows_lib.Batch],
+    collate: Callable[[Sequence[Any]], collating.Batch],
     mix: Mix | None = None,
     corrupt: Corrupt | None = None,
     process_index: int = 0,
@@ -113,7 +113,7 @@ def evaluation_batches(
     """
     local = _local_size(rows, batch_size, process_index, process_count)
 
-    def batch(step: int) -> rows_lib.Batch:
+    def batch(step: int) -> collating.Batch:
         def read(first: int, count: int) -> list[Any]:
             return [rows[i % len(rows)] for i in range(first, first + count)]
 
@@ -124,8 +124,8 @@ def evaluation_batches(
         collated = collate(own[: max(real, 1)])
         if corrupt is not None:
             collated = corrupt(collated, _generators(0, first, max(real, 1)), 1.0)
-        padded = rows_lib.pad_batch(collated, local)
-        return padded if real else rows_lib.blank_rows(padded, np.ones(local, bool))
+        padded = collating.pad_batch(collated, local)
+        return padded if real else collating.blank_rows(padded, np.ones(local, bool))
 
     return grain.MapDataset.range(step_count(len(rows), batch_size, 1)).map(batch)
 

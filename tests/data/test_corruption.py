@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alignment import statistics
-from alignment.data import corruption, pipeline, rows
+from alignment.data import collating, corruption, pipeline
 from alignment.data.rows import Tokenized
 
 PROMPT, COMPLETION, MASK_ID = 4, 40, 300
@@ -23,9 +23,9 @@ def examples(count=12, tokens=100):
     ]  # fmt: skip
 
 
-tree = functools.partial(rows.collate_trees, prompt_length=PROMPT, completion_length=COMPLETION, sides=1)
-packed = functools.partial(rows.collate_packed, length=80)
-LAYOUTS = {"tree": (tree, examples()), "packed": (packed, rows.pack(examples(), 80))}
+tree = functools.partial(collating.collate_trees, prompt_length=PROMPT, completion_length=COMPLETION, sides=1)
+packed = functools.partial(collating.collate_packed, length=80)
+LAYOUTS = {"tree": (tree, examples()), "packed": (packed, collating.pack(examples(), 80))}
 each_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alignment.data import corruption, halves, rows
+from alignment.data import collating, corruption, halves
 from alignment.data.rows import Tokenized
 
 
@@ -52,7 +52,7 @@ def test_a_row_holds_both_examples_with_their_own_prompts_and_exchanging_moves_t
         for side, member in enumerate((number, second)):
             np.testing.assert_array_equal(row.prompts[side], found[member].prompt)
             np.testing.assert_array_equal(row.completions[side], found[member].completions[0])
-    batch = rows.collate_several_prompts(moved, 3, 8, 2)
+    batch = collating.collate_several_prompts(moved, 3, 8, 2)
     np.testing.assert_array_equal(batch["mask"].sum(axis=-1), [[2, 6], [3, 7], [4, 5]])
 
 

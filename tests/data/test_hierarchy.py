@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from alignment.data import formats, injections, rows, tokenizers
+from alignment.data import collating, formats, injections, rows, tokenizers
 from alignment.data.fields import DataError
 
 TOKENIZER = tokenizers.ByteTokenizer()
@@ -54,8 +54,8 @@ def test_a_cut_prompt_keeps_its_levels():
 def test_both_layouts_carry_the_levels_and_give_completions_the_assistants():
     records = [record(("user", "a" * n), ("data", "b")) for n in (1, 3, 2)]
     examples = tokenized(records)
-    trees = rows.collate_trees(examples, 40, 8, 1)
-    packed = rows.collate_packed(rows.pack(examples, 48), 48)
+    trees = collating.collate_trees(examples, 40, 8, 1)
+    packed = collating.collate_packed(collating.pack(examples, 48), 48)
     for batch in (trees, packed):
         assert batch["instruction_levels"].dtype == np.int32
         found = [
@@ -72,8 +72,8 @@ def test_other_kinds_have_no_levels():
         formats.from_records([{"prompt": "a", "completion": "b"}], "completion"), TOKENIZER, prompt_length=4,
         completion_length=4,
     )  # fmt: skip
-    assert "instruction_levels" not in rows.collate_trees(examples, 4, 4, 1)
-    assert "instruction_levels" not in rows.collate_packed([examples], 8)
+    assert "instruction_levels" not in collating.collate_trees(examples, 4, 4, 1)
+    assert "instruction_levels" not in collating.collate_packed([examples], 8)
 
 
 def test_a_prefix_without_a_role_is_refused():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignment.data import pipeline, rows
+from alignment.data import collating, pipeline
 from alignment.data.rows import Tokenized
 
 quick = settings(max_examples=15, deadline=None, derandomize=True, database=None)
@@ -28,7 +28,7 @@ def examples(count):
     ]
 
 
-collate = functools.partial(rows.collate_trees, prompt_length=6, completion_length=3, sides=1)
+collate = functools.partial(collating.collate_trees, prompt_length=6, completion_length=3, sides=1)
 
 
 def stream(count, **kwargs):
@@ -105,7 +105,7 @@ def test_process_slices_partition_the_global_batch(process_count):
         assert_equal(joined, next(whole))
 
 
-mixing = {"mix": rows.with_mismatched, "collate": functools.partial(collate, sides=2)}
+mixing = {"mix": collating.with_mismatched, "collate": functools.partial(collate, sides=2)}
 
 
 def different(count):
@@ -153,13 +153,13 @@ def test_a_batch_of_one_takes_its_neighbour_from_the_next():
 
 
 def test_packed_stream_resumes_and_holds_every_example():
-    packed = rows.pack(examples(20), 16)
+    packed = collating.pack(examples(20), 16)
     make = functools.partial(
         pipeline.training_batches,
         packed,
         batch_size=2,
         seed=0,
-        collate=functools.partial(rows.collate_packed, length=16),
+        collate=functools.partial(collating.collate_packed, length=16),
     )
     whole = list(itertools.islice(make(), 2 * len(packed)))
     assert sum(b["mask"].sum() for b in whole) == 4 * sum(len(e.completions[0]) for e in examples(20))

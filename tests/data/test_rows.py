@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignment.data import formats, rows
+from alignment.data import collating, formats, rows
 from alignment.data.formats import Completion, DataError, Pair, Query, Ranking, Triple, Unpaired
 from alignment.data.rows import Tokenized
 from alignment.data.tokenizers import ByteTokenizer
@@ -53,7 +53,7 @@ def check_targets(batch, b):
 @given(st.data(), st.integers(1, 3))
 def test_tree_targets_follow_their_prompt_and_side_only(data, sides):
     examples = data.draw(tokenized(sides))
-    batch = rows.collate_trees(examples, P, T, sides, pad_id=7)
+    batch = collating.collate_trees(examples, P, T, sides, pad_id=7)
     assert batch["tokens"].shape == (len(examples), P + sides * T) and batch["mask"].shape == (len(examples), sides, T)
     for b, example in enumerate(examples):
         scored = {(s, t): context for s, t, context in check_targets(batch, b)}
@@ -66,10 +66,10 @@ def test_tree_targets_follow_their_prompt_and_side_only(data, sides):
                 assert batch["predict_from"][b, s, t] == (P - 1 if t == 0 else column - 1)
                 assert scored[s, t] == [*example.prompt, *completion[:t]]
             assert batch["last_index"][b, s] == P + s * T + len(completion) - 1
-    prompt_lengths, completion_lengths = rows.lengths(batch, P)
+    prompt_lengths, completion_lengths = collating.lengths(batch, P)
     assert prompt_lengths.tolist() == [len(e.prompt) for e in examples]
     assert completion_lengths.tolist() == [[len(c) for c in e.completions] for e in examples]
-    for example, ((prompt, completions),) in zip(examples, rows.unpack(batch, P), strict=True):
+    for example, ((prompt, completions),) in zip(examples, collating.unpack(batch, P), strict=True):
         np.testing.assert_array_equal(prompt, example.prompt)
         assert all(map(np.array_equal, completions, example.completions))
 
@@ -77,9 +77,9 @@ def test_tree_targets_follow_their_prompt_and_side_only(data, sides):
 @quick
 @given(tokenized(1))
 def test_packed_rows_hold_every_example_once_and_never_predict_across(examples):
-    packed = rows.pack(examples, L)
+    packed = collating.pack(examples, L)
     assert sorted(e.id for row in packed for e in row) == list(range(len(examples)))
-    batch = rows.collate_packed(packed, L, pad_id=7)
+    batch = collating.collate_packed(packed, L, pad_id=7)
     assert batch["tokens"].shape == (len(packed), L) and batch["targets"].shape == (len(packed), 1, L)
     assert batch["mask"].sum() == sum(len(e.completions[0]) for e in examples)
     assert (batch["segment_ids"] != 0).sum() == sum(len(e.prompt) + len(e.completions[0]) for e in examples)
@@ -93,7 +93,7 @@ def test_packed_rows_hold_every_example_once_and_never_predict_across(examples):
             batch["targets"][b, 0][batch["mask"][b, 0]], batch["tokens"][b][batch["mask"][b, 0]]
         )
         assert batch["last_index"][b, 0] == sum(len(e.prompt) + len(e.completions[0]) for e in row) - 1
-        for e, (prompt, completions) in zip(row, rows.unpack(batch)[b], strict=True):
+        for e, (prompt, completions) in zip(row, collating.unpack(batch)[b], strict=True):
             assert np.array_equal(prompt, e.prompt) and np.array_equal(completions[0], e.completions[0])
 
 
@@ -107,16 +107,16 @@ def test_packing_is_first_fit(examples):
         room += [L] * (home == len(room))
         room[home] -= size
         homes.append(home)
-    packed = rows.pack(examples, L)
+    packed = collating.pack(examples, L)
     assert homes == [next(i for i, row in enumerate(packed) if example in row) for example in examples]
 
 
 @quick
 @given(tokenized(2), st.integers(0, 3))
 def test_padding_rows_count_for_nothing_and_change_no_other_row(examples, extra):
-    batch = rows.collate_trees(examples, P, T, 2)
+    batch = collating.collate_trees(examples, P, T, 2)
     size = len(examples) + extra
-    padded = rows.pad_batch(batch, size)
+    padded = collating.pad_batch(batch, size)
     for key, value in batch.items():
         np.testing.assert_array_equal(padded[key][: len(examples)], value)
         assert padded[key].dtype == value.dtype and len(padded[key]) == size
@@ -128,7 +128,7 @@ def test_padding_rows_count_for_nothing_and_change_no_other_row(examples, extra)
 def test_optional_fields_come_with_their_dtypes():
     pairs = [Pair("p", "a", "b", margin=0.5, annotator_id=3, weight=2.0, preference_proportion=0.75)]
     examples, _ = rows.tokenize(pairs, BYTES, prompt_length=4, completion_length=4)
-    batch = rows.collate_trees(examples, 4, 4, 2)
+    batch = collating.collate_trees(examples, 4, 4, 2)
     for key, dtype, value in (
         ("margins", np.float32, 0.5),
         ("annotator_ids", np.int32, 3),
@@ -136,11 +136,11 @@ def test_optional_fields_come_with_their_dtypes():
         ("preference_proportions", np.float32, 0.75),
     ):
         assert batch[key].dtype == dtype and batch[key].tolist() == [value]
-    assert rows.pad_batch(batch, 2)["weights"].tolist() == [2.0, 0.0]
+    assert collating.pad_batch(batch, 2)["weights"].tolist() == [2.0, 0.0]
     lists, _ = rows.tokenize(
         [Ranking("p", ("a", "b", "c"), (1.0, 0.5, 0.0))], BYTES, prompt_length=4, completion_length=4
     )
-    batch = rows.collate_trees(lists, 4, 4, 3)
+    batch = collating.collate_trees(lists, 4, 4, 3)
     assert batch["labels"].dtype == np.float32 and batch["labels"].tolist() == [[1.0, 0.5, 0.0]]
     assert "margins" not in batch
 
@@ -149,18 +149,18 @@ def test_unpaired_examples_carry_their_verdict():
     examples, _ = rows.tokenize(
         [Unpaired("p", "a", True), Unpaired("q", "b", False)], BYTES, prompt_length=4, completion_length=4
     )
-    batch = rows.collate_trees(rows.with_mismatched(examples), 4, 4, 2)
+    batch = collating.collate_trees(collating.with_mismatched(examples), 4, 4, 2)
     assert batch["desirable"].dtype == bool and batch["desirable"].tolist() == [True, False]
-    texts = [[BYTES.decode(c) for c in completions] for ((_, completions),) in rows.unpack(batch, 4)]
+    texts = [[BYTES.decode(c) for c in completions] for ((_, completions),) in collating.unpack(batch, 4)]
     assert texts == [["a", "b"], ["b", "a"]]
-    padded = rows.pad_batch(batch, 3)
+    padded = collating.pad_batch(batch, 3)
     assert padded["valid"].tolist() == [True, True, False] and not padded["mask"][2].any()
 
 
 def test_sides_of_a_triple_are_chosen_rejected_gold():
     triples = [Triple("p", gold="g", chosen="c", rejected="r")]
     examples, _ = rows.tokenize(triples, BYTES, prompt_length=4, completion_length=4)
-    ((_, completions),) = rows.unpack(rows.collate_trees(examples, 4, 4, 3), 4)[0]
+    ((_, completions),) = collating.unpack(collating.collate_trees(examples, 4, 4, 3), 4)[0]
     assert [BYTES.decode(c) for c in completions] == ["c", "r", "g"]
     cut = [Triple("p", gold="good", chosen="abcd1", rejected="abcd2", where="x:1"), *triples]
     kept, report = rows.tokenize(cut, BYTES, prompt_length=4, completion_length=4, too_long="truncate")
@@ -173,7 +173,7 @@ def example(number, prompt, completion):
 
 def test_mismatched_completions_are_those_of_the_next_row():
     examples = [example(i, [i], [10 + i]) for i in range(4)]
-    mixed = rows.with_mismatched(examples)
+    mixed = collating.with_mismatched(examples)
     assert [[int(c[0]) for c in e.completions] for e in mixed] == [[10, 11], [11, 12], [12, 13], [13, 10]]
     assert [e.id for e in mixed] == [0, 1, 2, 3] and all(len(e.completions) == 1 for e in examples)
 
@@ -181,7 +181,7 @@ def test_mismatched_completions_are_those_of_the_next_row():
 @quick
 @given(st.lists(st.integers(0, 2), min_size=2, max_size=7))
 def test_mismatched_completions_come_from_another_prompt_if_there_is_one(prompts):
-    mixed = rows.with_mismatched([example(i, [p], [i]) for i, p in enumerate(prompts)])
+    mixed = collating.with_mismatched([example(i, [p], [i]) for i, p in enumerate(prompts)])
     for i, e in enumerate(mixed):
         assert e.completions[1][0] != i
         assert (prompts[e.completions[1][0]] != prompts[i]) == (len(set(prompts)) > 1)
@@ -189,10 +189,10 @@ def test_mismatched_completions_come_from_another_prompt_if_there_is_one(prompts
 
 def test_an_example_twice_in_a_batch_is_not_its_own_neighbour_and_one_alone_is():
     twice, other = example(3, [1], [7]), example(5, [1], [8])
-    assert [int(e.completions[1][0]) for e in rows.with_mismatched([twice, twice, other])] == [8, 8, 7]
-    assert [int(e.completions[1][0]) for e in rows.with_mismatched([twice])] == [7]
+    assert [int(e.completions[1][0]) for e in collating.with_mismatched([twice, twice, other])] == [8, 8, 7]
+    assert [int(e.completions[1][0]) for e in collating.with_mismatched([twice])] == [7]
     with pytest.raises(ValueError, match="one completion"):
-        rows.with_mismatched(rows.with_mismatched([twice, other]))
+        collating.with_mismatched(collating.with_mismatched([twice, other]))
 
 
 @pytest.mark.parametrize("field", ["margin", "annotator_id", "weight", "preference_proportion"])
@@ -257,15 +257,15 @@ def test_pairs_that_the_cut_makes_equal_are_dropped_and_counted():
 def test_packing_refuses_what_it_cannot_hold():
     one = np.ones(3, np.int32)
     with pytest.raises(ValueError, match="one completion"):
-        rows.pack([Tokenized(0, one, (one, one))], L)
+        collating.pack([Tokenized(0, one, (one, one))], L)
     with pytest.raises(ValueError, match="weight"):
-        rows.pack([Tokenized(0, one, (one,), weight=1.0)], L)
+        collating.pack([Tokenized(0, one, (one,), weight=1.0)], L)
     with pytest.raises(DataError, match="x:1: prompt and completion have 6 tokens, more than a row of 5"):
-        rows.pack([Tokenized(0, one, (one,), where="x:1")], 5)
+        collating.pack([Tokenized(0, one, (one,), where="x:1")], 5)
     with pytest.raises(ValueError, match="sides=2"):
-        rows.collate_trees([Tokenized(0, one, (one,))], P, T, 2)
+        collating.collate_trees([Tokenized(0, one, (one,))], P, T, 2)
     with pytest.raises(ValueError, match="does not fit"):
-        rows.collate_trees([Tokenized(0, one, (one,))], 2, T, 1)
+        collating.collate_trees([Tokenized(0, one, (one,))], 2, T, 1)
 
 
 def test_prompt_sets_have_nothing_to_tokenise_as_rows():
@@ -279,13 +279,13 @@ def test_labels_of_steps_stand_at_the_last_token_of_each_separator():
     examples, _ = rows.tokenize(
         formats.from_records(records, "steps"), ByteTokenizer(), prompt_length=4, completion_length=8
     )
-    batch = rows.collate_trees(examples, 4, 8, 1)
+    batch = collating.collate_trees(examples, 4, 8, 1)
     ids = batch["targets"][0, 0]
     newline = ByteTokenizer().encode(rows.SEPARATOR)[-1]
     np.testing.assert_array_equal(np.flatnonzero(batch["step_mask"][0, 0]), np.flatnonzero(ids == newline))
     np.testing.assert_array_equal(batch["step_labels"][0, 0][batch["step_mask"][0, 0]], [1, 0.25])
     assert batch["correct"].tolist() == [True] and "labels" not in batch
-    padded = rows.pad_batch(batch, 2)
+    padded = collating.pad_batch(batch, 2)
     assert not padded["step_mask"][1].any()
 
 
@@ -304,11 +304,11 @@ def test_missing_ratings_are_zero_and_said_to_be_missing():
     examples, _ = rows.tokenize(
         formats.from_records(records, "ratings"), ByteTokenizer(), prompt_length=4, completion_length=4
     )
-    batch = rows.collate_trees(examples, 4, 4, 1)
+    batch = collating.collate_trees(examples, 4, 4, 1)
     assert batch["ratings"].tolist() == [[0.0, 0.5]] and batch["rated"].tolist() == [[False, True]]
     assert batch["rewards"].tolist() == [2.0]
     with pytest.raises(ValueError, match="no place for ratings or steps"):
-        rows.pack(examples, 16)
+        collating.pack(examples, 16)
 
 
 def test_ratings_of_different_numbers_are_an_error():
@@ -325,7 +325,7 @@ def test_sides_of_several_prompts_follow_their_own_prompt_only(data, sides):
         Tokenized(i, both[0][0], tuple(c for _, c in both), prompts=tuple(p for p, _ in both))
         for i, both in enumerate(drawn)
     ]
-    batch = rows.collate_several_prompts(examples, P, T, sides)
+    batch = collating.collate_several_prompts(examples, P, T, sides)
     assert batch["tokens"].shape == (3, sides * (P + T)) and batch["mask"].shape == (3, sides, T)
     for b, example in enumerate(examples):
         scored = {(s, t): context for s, t, context in check_targets(batch, b)}

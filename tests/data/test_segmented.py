@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alignment.data import formats, rows
+from alignment.data import collating, formats, rows
 from alignment.data.tokenizers import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
@@ -21,7 +21,7 @@ def batch_of(*records, completion_length=8, too_long="error"):
     examples = formats.from_records(records, "segments")
     tokenised, _ = rows.tokenize(examples, TOKENIZER, prompt_length=4, completion_length=completion_length,
                                  too_long=too_long)  # fmt: skip
-    return rows.collate_trees(tokenised, 4, completion_length, 1)
+    return collating.collate_trees(tokenised, 4, completion_length, 1)
 
 
 def test_tokens_carry_the_reward_and_the_role_of_their_segment():
@@ -36,7 +36,7 @@ def test_a_completion_of_one_segment_is_a_plain_completion():
     alone = batch_of({"prompt": "p", "segments": ["abc"]})
     plain, _ = rows.tokenize(formats.from_records([{"prompt": "p", "completion": "abc"}], "completion"), TOKENIZER,
                              prompt_length=4, completion_length=8)  # fmt: skip
-    plain = rows.collate_trees(plain, 4, 8, 1)
+    plain = collating.collate_trees(plain, 4, 8, 1)
     assert alone.keys() == plain.keys()
     for key in alone:
         np.testing.assert_array_equal(alone[key], plain[key])
@@ -73,4 +73,4 @@ def test_packed_rows_have_no_place_for_what_tokens_carry():
         formats.from_records([RECORD], "segments"), TOKENIZER, prompt_length=4, completion_length=8
     )
     with pytest.raises(ValueError, match="nor for segments"):
-        rows.pack(tokenised, 32)
+        collating.pack(tokenised, 32)

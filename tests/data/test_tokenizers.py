@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from alignment.data import formats, rows
+from alignment.data import collating, formats, rows
 from alignment.data.formats import Completion, DataError, Message, Pair
 from alignment.data.tokenizers import ByteTokenizer, HuggingFaceTokenizer
 
@@ -64,7 +64,7 @@ def test_end_token_is_trained_although_pad_is_the_same_token(tmp_path):
     tokenizer = make(tmp_path / "t")
     assert tokenizer.pad_id == tokenizer.eos_id
     (example,), _ = rows.tokenize([Completion("who", "the model")], tokenizer, prompt_length=4, completion_length=16)
-    batch = rows.collate_trees([example], 4, 16, 1, pad_id=tokenizer.pad_id)
+    batch = collating.collate_trees([example], 4, 16, 1, pad_id=tokenizer.pad_id)
     scored = batch["targets"][0, 0][batch["mask"][0, 0]]
     assert scored[-1] == tokenizer.eos_id and (scored == tokenizer.eos_id).sum() == 1
     assert batch["last_index"][0, 0] == 4 + len(scored) - 1

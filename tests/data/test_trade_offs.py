@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alignment.data import formats, rows, trade_offs
+from alignment.data import collating, formats, rows, trade_offs
 from alignment.data.tokenizers import ByteTokenizer
 
 
@@ -36,10 +36,10 @@ def test_the_fields_reach_the_batch():
     tokenised, _ = rows.tokenize(
         formats.from_records(trade_offs.pairs(4, 0), "pairs"), ByteTokenizer(), prompt_length=32, completion_length=48
     )
-    batch = rows.collate_trees(tokenised, 32, 48, 2)
+    batch = collating.collate_trees(tokenised, 32, 48, 2)
     assert batch["objective_ids"].tolist() == [0, 1, 0, 1] and batch["objective_ids"].dtype == np.int32
     assert batch["chosen_margin_rewards"].shape == (4, 1) and batch["chosen_harmful"].dtype == bool
-    padded = rows.pad_batch(batch, 6)
+    padded = collating.pad_batch(batch, 6)
     assert padded["rejected_margin_rewards"].shape == (6, 1) and not padded["valid"][4:].any()
 
 

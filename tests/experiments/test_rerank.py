@@ -11,7 +11,7 @@ import pytest
 import tiny_runs
 
 from alignment import statistics
-from alignment.data import formats, rows, tokenizers
+from alignment.data import collating, formats, rows, tokenizers
 from alignment.data.fields import Message
 from alignment.models import decoder
 from alignment.training import mesh
@@ -54,7 +54,7 @@ def test_the_order_is_that_of_the_first_tokens_that_training_sees(trained, tmp_p
     _, _, model, params = from_config.load_run("--run", str(workdir), mesh.make_mesh({"data": 1}, jax.devices()[:1]))
     lengths = {"prompt_length": 48, "completion_length": 16}
     examples, _ = rows.tokenize(formats.from_records(lists, "lists"), BYTES, **lengths)
-    batch = rows.collate_trees(examples, *lengths.values(), 4)
+    batch = collating.collate_trees(examples, *lengths.values(), 4)
     needs = statistics.needs_of(["policy_responses_token_logps"])
     first = np.asarray(statistics.compute(needs, model, params, {}, batch)["policy_token_logps"])[..., 0]
     for record, question, line, logps in zip(lists, asked, lines, first, strict=True):

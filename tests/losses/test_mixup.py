@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from alignment import losses, objective, statistics
-from alignment.data import corpus, formats, halves, rows, tokenizers
+from alignment.data import collating, corpus, formats, halves, rows, tokenizers
 from alignment.models import decoder
 
 SIDES = ("confident", "unconfident")
@@ -28,7 +28,7 @@ def examples():
 
 
 def batch_of(confident, unconfident, weights):
-    collated = rows.collate_several_prompts(halves.paired(confident, unconfident), 32, 48, 2)
+    collated = collating.collate_several_prompts(halves.paired(confident, unconfident), 32, 48, 2)
     return collated | {"mix_weights": np.asarray(weights, np.float32)}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alignment import losses, objective, statistics
-from alignment.data import controls, corpus, formats, rows, tokenizers
+from alignment.data import collating, controls, corpus, formats, rows, tokenizers
 from alignment.decoding import sampler
 from alignment.models import control_tokens, decoder
 
@@ -32,7 +32,7 @@ def tokenised(tokenizer=TOKENIZER, count=4, **settings):
 
 def batch_of(found):
     own = [controls.with_set_for_each_side(e, TOKENIZER.vocab_size, LENGTH) for e in found]
-    return rows.collate_several_prompts(own, 32 + LENGTH, 48, 2)
+    return collating.collate_several_prompts(own, 32 + LENGTH, 48, 2)
 
 
 BATCH = batch_of(tokenised())

@@ -9,7 +9,7 @@ import pytest
 import tiny_steps
 
 from alignment import statistics
-from alignment.data import formats, rows, tokenizers
+from alignment.data import collating, formats, rows, tokenizers
 from alignment.decoding import sampler, speculative
 from alignment.models import decoder, hugging_face
 from alignment.segments import BRANCHES, LEVELS
@@ -109,7 +109,7 @@ def pairs():
         examples, tokenizers.ByteTokenizer(), prompt_length=64, completion_length=12, delimiters=marks
     )
     sides = [dataclasses.replace(t, completions=(completion,)) for t in tokenized for completion in t.completions]
-    return rows.collate_trees(tokenized, 64, 12, 2), rows.collate_packed([sides[:4], sides[4:]], 256)
+    return collating.collate_trees(tokenized, 64, 12, 2), collating.collate_packed([sides[:4], sides[4:]], 256)
 
 
 def logps(model, params, batch):
@@ -153,7 +153,7 @@ def test_what_is_sampled_has_the_log_probs_of_a_full_pass_with_the_assistants_le
 
 def test_eight_devices_equal_one(params, pairs):
     shape = {"data": 2, "fsdp": 2, "tensor": 2}
-    batch = rows.pad_batch(pairs[0], 4)
+    batch = collating.pad_batch(pairs[0], 4)
 
     def gradient(shape, count):
         devices = mesh.make_mesh(shape, devices=jax.devices()[:count])

@@ -10,7 +10,7 @@ import pytest
 import tiny_runs
 import tiny_steps
 
-from alignment.data import corpus, formats, rows, tokenizers
+from alignment.data import collating, corpus, formats, rows, tokenizers
 from alignment.models import lora
 from alignment.training import alignment_guard, mesh, state, step
 from alignment.training.logging import read_metrics
@@ -43,7 +43,7 @@ def test_the_fisher_matrix_is_the_mean_of_outer_products_and_its_diagonal_the_di
 def test_the_gradients_of_the_fisher_matrix_are_those_of_each_examples_log_likelihood():
     examples = formats.from_records(corpus.generate("completion", 3, 3), "completion")
     tokenised, _ = rows.tokenize(examples, tokenizers.ByteTokenizer(), prompt_length=32, completion_length=64)
-    batch, model = rows.collate_trees(tokenised, 32, 64, 1), tiny_steps.MODEL
+    batch, model = collating.collate_trees(tokenised, 32, 64, 1), tiny_steps.MODEL
     params = model.init(jax.random.key(0))
     got = alignment_guard.estimate_fisher(model, ("q", "down"), params, batch, alignment_guard.fisher_matrix)
 

@@ -7,7 +7,7 @@ import pytest
 
 import alignment.losses
 from alignment import objective, statistics
-from alignment.data import corpus, formats, rows
+from alignment.data import collating, corpus, formats, rows
 from alignment.data.tokenizers import ByteTokenizer
 from alignment.models import decoder
 from alignment.training import meta_gradient, step
@@ -25,7 +25,7 @@ MODEL = decoder.build(
 def setting():
     examples = formats.from_records(corpus.generate("sampled_pairs", 4, 0), "sampled_pairs")
     tokenised, _ = rows.tokenize(examples, ByteTokenizer(), prompt_length=32, completion_length=48)
-    batch = {k: jnp.asarray(v) for k, v in rows.collate_trees(tokenised, 32, 48, 6).items()}
+    batch = {k: jnp.asarray(v) for k, v in collating.collate_trees(tokenised, 32, 48, 6).items()}
     terms = objective.bind({"bt_reward_loss": {}}, alignment.losses, "objective", SIDES, ())
     params = MODEL.init(jax.random.key(0))
     params["reward_head"] = jax.random.normal(jax.random.key(1), params["reward_head"].shape)
