@@ -40,3 +40,13 @@ def log_softmax(values: Array, mask: Array) -> Array:
     """
     # Finite, because 0 * -inf would be NaN in an expectation; so far down that the softmax is exactly 0 there.
     return jax.nn.log_softmax(keep(values, mask, -1e30))
+
+
+def indicator(condition: Array, difference: Array) -> Array:
+    """1 where the condition holds, 0 elsewhere, NaN where the difference that it is about is; no gradient.
+
+    Shapes: both `[...]`; result `[...]` of the difference's type.
+    """
+    # A NaN compares as False and would pass for an honest miss.
+    found = jnp.where(jnp.isnan(difference), difference, condition.astype(difference.dtype))
+    return jax.lax.stop_gradient(found)
