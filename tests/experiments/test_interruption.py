@@ -42,7 +42,7 @@ def get_config():
     config.optimizer.learning_rate = 1e-2
     config.training.epochs = 2
     config.checkpoints.every, config.training.eval_every = 3, 20
-    config.reference.update_every = 7
+    config.reference.update_every = 8  # every second iteration
     return config
 """
 
